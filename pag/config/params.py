@@ -1,0 +1,38 @@
+"""params.yaml: which experiments to run; what one changes with ``dvc exp run -S``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pag.config.section import Baseline, NonNegative, Realization, RobustMethod, Section, load
+
+
+class Params(Section):
+    """params.yaml: which experiments to run."""
+
+    seed: Annotated[int, Field(ge=0)]  # of the data split, the diffusion model and the gradients
+    training_seed: Annotated[int, Field(ge=0)]  # of the classifiers
+    weight: NonNegative | None = Field(alias="lambda")  # null: the value of conf for dataset, method, architecture
+    datasets: Annotated[list[str], Field(min_length=1)]
+    archs: Annotated[list[str], Field(min_length=1)]
+    baselines: list[Baseline]
+    heuristics: list[Literal["oi", "cm", "nn"]]  # stores to distil besides SBG's
+    realizations: list[Realization]  # alignment runs
+    robust: list[RobustMethod]  # combined with each of robust_realizations
+    robust_realizations: list[Realization]
+
+    @model_validator(mode="after")
+    def _stores_exist(self) -> "Params":
+        for name in {*self.realizations, *self.robust_realizations} - {"sbg", *self.heuristics}:
+            raise ValueError(f"realization '{name}' is trained on but not distilled: add it to heuristics")
+        return self
+
+    def methods(self) -> list[str]:
+        """Every method that this experiment trains, in the order of the tables."""
+        combined = [f"{robust}+{source}" for robust in self.robust for source in self.robust_realizations]
+        return [*self.baselines, *self.realizations, *combined]
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    return load(Params, path)

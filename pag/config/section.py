@@ -1,0 +1,73 @@
+"""What all parameter files share: strict sections, shared types, loading with one-line errors.
+
+The only module that reads YAML. Unknown keys, wrong types and impossible values are refused here, so that the code
+inside can rely on them.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Norm = Literal["L2", "Linf"]
+Realization = Literal["oi", "cm", "nn", "sbg"]
+Baseline = Literal["vanilla", "at-l2", "at-linf", "trades-linf"]
+RobustMethod = Literal["at-l2", "at-linf", "trades-linf"]
+Precision = Literal["float32", "bf16"]
+GradientOf = Literal["log_softmax", "logit"]
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Steps = Annotated[list[Count], Field(min_length=1)]
+
+
+class ConfigError(ValueError):
+    """A parameter that the project cannot run with; the message is one line for the user."""
+
+
+class Section(BaseModel):
+    """A block of parameters: unknown keys and wrong types are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """', did you mean …?' or the list of valid names, for an error message."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean '{close[0]}'?" if close else f", expected one of {', '.join(known)}"
+
+
+Model = TypeVar("Model", bound=Section)
+
+
+def load(model: type[Model], path: Path) -> Model:
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: run from the repository's root")
+    try:
+        return model.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error, model)}") from None
+
+
+def _first_problem(error: ValidationError, model: type[Section]) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *parents, unknown = problem["loc"]
+        return f"unknown key '{key}'{nearest(str(unknown), _keys(model, parents))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (got {problem['input']!r})" if key and problem["type"] != "value_error" else message
+
+
+def _keys(model: type[Section], parents: list[Any]) -> list[str]:
+    """The valid keys of the section that `parents` leads to."""
+    for parent in parents:
+        field = next(f for name, f in model.model_fields.items() if parent in (name, f.alias))
+        model = field.annotation  # type: ignore[assignment]
+    return [field.alias or name for name, field in model.model_fields.items()]

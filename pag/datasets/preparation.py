@@ -1,0 +1,71 @@
+"""From a loader's raw images to a data set: checks, limits, splits."""
+
+from importlib import import_module
+
+import numpy as np
+
+from pag.config.conf import DataConfig
+from pag.config.section import ConfigError, nearest
+from pag.datasets import LOADERS
+from pag.datasets.base import ImageDataset, Split
+from pag.datasets.source import Source
+from pag.datasets.split import balanced, stratified
+
+
+def prepare(name: str, config: DataConfig, seed: int) -> ImageDataset:
+    """Read the raw images, cut a test part where there is none, limit, hold out the validation part.
+
+    `train_limit` counts the images before the validation part is taken from them. The seed decides the splits only.
+    Raises ConfigError, one line, for a configuration or a source that cannot be used.
+    """
+    source = read(config)
+    _check_parts(source)
+    train, test = _test_part(source, config, seed)
+    train = train.select(balanced(train.labels, config.train_limit))
+    test = test.select(balanced(test.labels, config.test_limit))
+    kept, held_out = stratified(train.labels, config.validation_fraction, seed, "validation", source.class_names)
+    validation, train = train.select(held_out), train.select(kept)
+    return ImageDataset.create(name, source.class_names, source.levels, train=train, validation=validation, test=test)
+
+
+def read(config: DataConfig) -> Source:
+    """The source that `config` names, checked as far as all loaders have in common."""
+    if config.loader not in LOADERS:
+        raise ConfigError(f"data.loader: unknown loader '{config.loader}'{nearest(config.loader, list(LOADERS))}")
+    source: Source = import_module(LOADERS[config.loader]).read(config)
+    if len(source.class_names) < 2:
+        raise ConfigError(f"loader '{config.loader}' found {len(source.class_names)} class, expected at least 2")
+    for split in (source.train, *([source.test] if source.test else [])):
+        size = split.images.shape[-1]
+        if config.image_size not in (None, size):
+            raise ConfigError(
+                f"data.image_size = {config.image_size}: loader '{config.loader}' does not resize, "
+                f"its images have {size} pixels a side; set null"
+            )
+    return source
+
+
+def _test_part(source: Source, config: DataConfig, seed: int) -> tuple[Split, Split]:
+    if source.test is not None:
+        if config.test_fraction is not None:
+            raise ConfigError(
+                f"data.test_fraction = {config.test_fraction}: loader '{config.loader}' has an official test part, "
+                "set null"
+            )
+        return source.train, source.test
+    if config.test_fraction is None:
+        raise ConfigError(f"data.test_fraction: loader '{config.loader}' has no official test part, set a fraction")
+    kept, held_out = stratified(source.train.labels, config.test_fraction, seed, "test", source.class_names)
+    return source.train.select(kept), source.train.select(held_out)
+
+
+def _check_parts(source: Source) -> None:
+    counts = np.bincount(source.train.labels, minlength=len(source.class_names))
+    if counts.min() == 0:
+        raise ConfigError(
+            f"class '{source.class_names[int(counts.argmin())]}' has no training image, expected at least 2"
+        )
+    if source.test is not None:
+        shapes = source.train.images.shape[1:], source.test.images.shape[1:]
+        assert shapes[0] == shapes[1], shapes
+        assert source.test.labels.max() < len(source.class_names)

@@ -1,0 +1,50 @@
+"""Which images belong where: class-balanced limits and seeded stratified splits, as sorted indices."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from pag.config.section import ConfigError
+from pag.seeding import derive_seed
+
+
+def balanced(labels: Sequence[int] | np.ndarray, limit: int | None) -> np.ndarray:
+    """Indices of `limit` images with classes as equal in number as the data allow: the first ones of each class.
+
+    They depend on the order of the source alone, not on a seed, so that a loader can choose before it decodes.
+    """
+    labels = np.asarray(labels)
+    if limit is None or limit >= len(labels):
+        return np.arange(len(labels))
+    by_class = np.argsort(labels, kind="stable")
+    first_of_class = np.searchsorted(labels[by_class], labels)
+    rank = np.empty(len(labels), dtype=np.int64)  # 0 for the first image of its class, 1 for the second, …
+    rank[by_class] = np.arange(len(labels))
+    rank -= first_of_class
+    return np.sort(np.lexsort((labels, rank))[:limit])
+
+
+def stratified(
+    labels: np.ndarray, fraction: float, seed: int, purpose: str, class_names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices (kept, held out), the latter `fraction` of all with the class proportions of all.
+
+    Raises ConfigError when there are too few images to hold some out and keep every class.
+    """
+    counts = np.bincount(labels, minlength=len(class_names))
+    held_out = int(np.ceil(fraction * len(labels)))
+    problem = ConfigError(
+        f"data.{purpose}_fraction = {fraction} cannot be held out of {len(labels)} images in "
+        f"{len(class_names)} classes ({counts.min()} in '{class_names[int(counts.argmin())]}') with every class on both sides: "
+        "use more images or another fraction"
+    )
+    if counts.min() < 2 or not len(class_names) <= held_out <= len(labels) - len(class_names):
+        raise problem
+    random_state = derive_seed(seed, "split", purpose) % 2**32  # the width that NumPy's generator takes
+    kept, held = train_test_split(
+        np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=random_state
+    )
+    if len(np.unique(labels[kept])) < len(class_names):  # a small class and a large fraction
+        raise problem
+    return np.sort(kept), np.sort(held)

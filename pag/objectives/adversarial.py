@@ -1,0 +1,53 @@
+"""Adversarial training (Madry et al., 2018) and TRADES (Zhang et al., 2019), against one threat model."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pag.attacks.pgd import pgd
+from pag.attacks.threat_model import ThreatModel
+from pag.objectives.batch import Batch
+
+
+@dataclass(frozen=True)
+class AdversarialTraining:
+    """CE(f(x_adv), y) with x_adv from PGD on the cross-entropy, random start inside the ball."""
+
+    threat_model: ThreatModel
+    steps: int
+    step_size: float
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        x_adv = _attack(model, batch, self.threat_model, self.steps, self.step_size, "ce")
+        return {"cross_entropy": F.cross_entropy(model(x_adv), batch.labels)}
+
+
+@dataclass(frozen=True)
+class Trades:
+    """CE(f(x), y) + β · KL(p(·|x) ‖ p(·|x_adv)) with x_adv from PGD on the KL divergence."""
+
+    threat_model: ThreatModel
+    steps: int
+    step_size: float
+    beta: float
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        x_adv = _attack(model, batch, self.threat_model, self.steps, self.step_size, "kl")
+        logits, logits_adv = model(batch.images), model(x_adv)
+        divergence = F.kl_div(
+            F.log_softmax(logits_adv, dim=1), F.log_softmax(logits, dim=1), reduction="batchmean", log_target=True
+        )
+        return {"cross_entropy": F.cross_entropy(logits, batch.labels), "divergence": self.beta * divergence}
+
+
+def _attack(
+    model: nn.Module, batch: Batch, threat_model: ThreatModel, steps: int, step_size: float, loss: str
+) -> Tensor:
+    """Adversarial examples of the current weights; the model is in eval mode meanwhile, as in TRADES' own attack."""
+    generator = torch.Generator(batch.images.device).manual_seed(batch.seed)
+    model.eval()
+    x_adv = pgd(model, batch.images, batch.labels, threat_model, steps, step_size, generator=generator, loss=loss)
+    model.train()
+    return x_adv

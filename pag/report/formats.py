@@ -1,0 +1,52 @@
+"""How the report writes numbers and names, in tables, claims and figures alike."""
+
+import math
+
+NORM_NAMES = {"L2": "L2", "Linf": "L∞"}
+MISSING = "missing"
+
+METHOD_NAMES = {
+    "vanilla": "Vanilla",
+    "oi": "OI",
+    "cm": "CM",
+    "nn": "NN",
+    "sbg": "SBG",
+    "at-l2": "AT-L2",
+    "at-linf": "AT-L∞",
+    "trades-linf": "TRADES-L∞",
+}
+REALIZATION_NAMES = {"oi": "one image", "cm": "class mean", "nn": "nearest neighbour", "sbg": "score-based gradients"}
+
+
+def method_name(method: str) -> str:
+    """'AT-L2+SBG' for 'at-l2+sbg'."""
+    return "+".join(METHOD_NAMES.get(part, part) for part in method.split("+"))
+
+
+def radius(eps: float) -> str:
+    """'0.5', '1', or '8/255' for a radius that is a whole number of grey levels and no short decimal."""
+    text = f"{eps:g}"
+    levels = round(eps * 255)
+    if len(text) > 4 and levels > 0 and math.isclose(eps * 255, levels, rel_tol=2e-3):
+        return f"{levels}/255"
+    return f"{eps:.3g}"
+
+
+def threat(norm: str, eps: float) -> str:
+    return f"{NORM_NAMES[norm]} {radius(eps)}"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of two fractions in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}"
+
+
+def measured(value: float | None, error: float | None) -> str:
+    """'74.5 ± 2.2' in percent, 'missing' where there is no number."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return percent(value) if error is None or math.isnan(error) else f"{percent(value)} ± {percent(error)}"

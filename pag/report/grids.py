@@ -1,0 +1,118 @@
+"""Figures made of tiles: realisations, targeted attacks of large radius, diffusion samples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pag.report.arrays import ClassGrid, Diffusion
+from pag.report.mosaic import Mosaic, gradient_tile, image_tile, mosaic
+from pag.report.style import house_style, pixel_axes, pixel_figure
+
+MAX_CLASSES = 10  # columns of a grid; a dataset of more classes shows its first ones
+MAX_ROWS = 8
+NAME_LENGTH = 11  # characters of a class name that fit over a tile
+PANEL_WIDTH = 1000  # pixels; wider panels stand below each other, others in pairs
+SIDE, TITLE, MARGIN, SUPTITLE = 84, 44, 16, 40  # pixels left of a panel, above it, between panels, above all
+
+Tile = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    grid: ClassGrid
+
+
+def realization_figure(dataset: str, panels: list[Panel]) -> Figure:
+    """Gradients towards every class, one panel per realisation (the paper's Figure 7)."""
+    title = f"{dataset}: gradients towards each class, per realisation"
+    return _panels_figure(title, panels, gradient_tile)
+
+
+def large_eps_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> Figure:
+    """Test images under a targeted attack towards every class, one panel per method (Figures 1, 2, 5, 6, 9-12)."""
+    title = f"{dataset} / {arch}: targeted PGD towards each class, L2 radius {eps:g}"
+    return _panels_figure(title, panels, image_tile)
+
+
+def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
+    """Training loss, and samples (or one-step denoising) of the trained network."""
+    with house_style():
+        picture = _mosaic(diffusion.samples, image_tile)
+        height, width = picture.pixels.shape[:2]
+        plot_width, plot_height, left = 480, max(height, 300), 80
+        figure = pixel_figure(left + plot_width + 90 + width + MARGIN, SUPTITLE + TITLE + plot_height + 60)
+        _suptitle(figure, f"{dataset}: diffusion model")
+        axes = pixel_axes(figure, left, SUPTITLE + TITLE, plot_width, plot_height)
+        axes.plot(diffusion.steps, diffusion.loss, color="#BBBBBB", linewidth=0.8, label="recorded")
+        axes.plot(diffusion.steps, _running_mean(diffusion.loss), color="#0072B2", linewidth=1.6, label="running mean")
+        axes.set(title="Training loss", xlabel="training step", ylabel="loss", yscale="log")
+        axes.legend(loc="upper right")
+        axes = pixel_axes(figure, left + plot_width + 90, SUPTITLE + TITLE, width, height)
+        _draw(axes, picture, _shown_names(diffusion.samples), None)
+        axes.set_title(diffusion.kind.capitalize(), pad=22)
+        return figure
+
+
+def _panels_figure(title: str, panels: list[Panel], tile: Tile) -> Figure:
+    with house_style():
+        pictures = [_mosaic(panel.grid, tile) for panel in panels]
+        height = max(picture.pixels.shape[0] for picture in pictures)
+        width = max(picture.pixels.shape[1] for picture in pictures)
+        columns = 1 if width > PANEL_WIDTH else min(2, len(panels))
+        rows = -(-len(panels) // columns)
+        cell_width, cell_height = SIDE + width + MARGIN, TITLE + height + MARGIN
+        figure = pixel_figure(columns * cell_width, SUPTITLE + rows * cell_height)
+        _suptitle(figure, title)
+        for index, (panel, picture) in enumerate(zip(panels, pictures, strict=True)):
+            row, column = divmod(index, columns)
+            left, top = column * cell_width + SIDE, SUPTITLE + row * cell_height + TITLE
+            axes = pixel_axes(figure, left, top, picture.pixels.shape[1], picture.pixels.shape[0])
+            grid = panel.grid
+            names = _all_names(grid)
+            labels = [names[label] for label in grid.labels[:MAX_ROWS]] if grid.labels is not None else None
+            _draw(axes, picture, ["input", *_shown_names(grid)], labels)
+            axes.set_title(panel.title, pad=22)
+        return figure
+
+
+def _mosaic(grid: ClassGrid, tile: Tile) -> Mosaic:
+    """Rows of pictures, after the input where there is one; the frame marks the input's own class."""
+    pictures = grid.pictures[:MAX_ROWS, :MAX_CLASSES]
+    rows = [[tile(picture) for picture in row] for row in pictures]
+    if grid.images is None or grid.labels is None:
+        return mosaic(rows, [None] * len(rows))
+    rows = [[image_tile(image), *row] for image, row in zip(grid.images, rows, strict=False)]
+    frames = [int(label) + 1 if label < pictures.shape[1] else None for label in grid.labels[: len(rows)]]
+    return mosaic(rows, frames, wide_gap_after=(0,))
+
+
+def _draw(axes: Axes, picture: Mosaic, columns: list[str], rows: list[str] | None) -> None:
+    axes.imshow(picture.pixels, interpolation="nearest")
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(picture.column_centres, columns, fontsize=8)
+    axes.set_yticks(picture.row_centres if rows else [], rows or [], fontsize=8)
+    axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False, pad=2)
+
+
+def _suptitle(figure: Figure, text: str) -> None:
+    height = figure.get_size_inches()[1] * figure.dpi
+    figure.text(0.012, 1 - 12 / height, text, fontsize=12, fontweight="bold", va="top")
+
+
+def _shown_names(grid: ClassGrid) -> list[str]:
+    return _all_names(grid)[:MAX_CLASSES]
+
+
+def _all_names(grid: ClassGrid) -> list[str]:
+    return [n if len(n) <= NAME_LENGTH else f"{n[: NAME_LENGTH - 1]}…" for n in grid.class_names]
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """Centred mean over a twentieth of the curve, over what there is of the window at its ends."""
+    window = np.ones(max(1, len(values) // 20))
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")

@@ -1,0 +1,153 @@
+"""The report: report.md with its tables (CSV) and figures (PNG)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pag.checkpoint import atomic_directory
+from pag.config.conf import Conf
+from pag.config.params import Params
+from pag.report import tables
+from pag.report.claims import Finding, judge
+from pag.report.figures import Illustration, illustrations
+from pag.report.formats import method_name
+from pag.report.paper import load_paper
+from pag.report.results import Results, Run, read_results
+from pag.report.rules import CLAIMS, Claim
+from pag.report.style import save
+
+
+def write_report(params: Params, confs: dict[str, Conf], results_folder: Path, out: Path) -> None:
+    """Write the folder `out`: report.md, tables/*.csv, figures/*.png.
+
+    Args:
+        params: the experiment; its lists say which results are reported, whatever else lies in the folder.
+        confs: the conf of each dataset of `params`.
+        results_folder: holds metrics/ and arrays/.
+
+    Raises ArtifactError, and leaves an earlier report as it was, when a listed result is missing or damaged.
+    """
+    results = read_results(params, confs, results_folder)
+    with atomic_directory(out) as folder:
+        (folder / "figures").mkdir()
+        shown = []
+        for illustration in illustrations(params, results, results_folder):
+            save(illustration.figure, folder / "figures" / f"{illustration.name}.png")
+            shown.append(illustration)
+        (folder / "tables").mkdir()
+        _write_tables(results, folder / "tables")
+        (folder / "report.md").write_text(_page(params, results, shown), encoding="utf-8")
+
+
+def _write_tables(results: Results, folder: Path) -> None:
+    (folder / "all.csv").write_text(tables.csv(tables.tidy_table(results.scores)), encoding="utf-8")
+    for (dataset, arch), runs in _groups(results).items():
+        wide = tables.wide_table(runs, _scores(results, dataset, arch))
+        (folder / f"{dataset}-{arch}.csv").write_text(tables.csv(wide), encoding="utf-8")
+
+
+def _page(params: Params, results: Results, shown: Sequence[Illustration]) -> str:
+    sections = [_introduction(params, results), _claims(judge(results.scores))]
+    for dataset in params.datasets:
+        sections.append(f"## {dataset}")
+        for (name, arch), runs in _groups(results).items():
+            if name == dataset:
+                sections.append(_architecture(dataset, arch, runs, _scores(results, dataset, arch)))
+        sections.append(_figures(dataset, shown))
+    if results.toy is not None:
+        sections += ["## Toy data", _toy(results), _figures("toy", shown)]
+    sections.append(_warnings(results.runs))
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _introduction(params: Params, results: Results) -> str:
+    seeds = ", ".join(dict.fromkeys(str(run.metrics.seed) for run in results.runs))
+    machines = "; ".join(dict.fromkeys(run.metrics.hardware for run in results.runs))
+    return "\n".join(
+        [
+            "# Do perceptually aligned gradients imply robustness? Measured results",
+            "",
+            f"The paper: {load_paper()['about']['source']}",
+            "",
+            f"- Datasets: {', '.join(params.datasets)}; architectures: {', '.join(params.archs)}; seed: {seeds}",
+            f"- Methods: {', '.join(method_name(method) for method in params.methods())}",
+            f"- Machine: {machines}",
+            "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial, sqrt(p (1 − p) / n), "
+            "over the n images behind a number; they do not contain the spread over training seeds.",
+            "- Every number as CSV: [tables/all.csv](tables/all.csv)",
+        ]
+    )
+
+
+def _claims(findings: Sequence[Finding]) -> str:
+    def outcomes(claim: Claim) -> str:
+        return "; ".join(f"{finding.group}: **{finding.outcome}**" for finding in findings if finding.claim is claim)
+
+    overview = tables.markdown(["", "Claim", "Outcome"], [[str(c.number), c.statement, outcomes(c)] for c in CLAIMS])
+    lines = ["## Claims", "", overview.replace("| :-- | --: | --: |", "| :-- | :-- | :-- |")]
+    for claim in CLAIMS:
+        lines += ["", f"### Claim {claim.number}: {claim.statement}", "", f"Rule: {claim.rule}"]
+        for finding in findings:
+            if finding.claim is claim:
+                lines += ["", *_finding(finding)]
+    return "\n".join(lines)
+
+
+def _finding(finding: Finding) -> list[str]:
+    missing = f" (missing: {finding.missing})" if finding.missing else ""
+    checks = [f"- {'yes' if check.satisfied else 'no'} — {check.text}" for check in finding.checks]
+    return [f"**{finding.group}: {finding.outcome}**{missing}", *([""] if checks else []), *checks]
+
+
+def _architecture(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> str:
+    notes = list(dict.fromkeys(run.metrics.data_note for run in runs if run.metrics.data_note))
+    parts = [f"### {dataset} / {arch}" + (f" ({'; '.join(notes)})" if notes else "")]
+    about = load_paper()["about"]
+    if dataset in about:
+        parts.append(f"Note: {about[dataset]}.")
+    parts += [tables.accuracy_caption(dataset, arch, scores), tables.accuracy_table(runs, scores)]
+    parts.append(f"As CSV: [tables/{dataset}-{arch}.csv](tables/{dataset}-{arch}.csv)")
+    foolbox = tables.foolbox_table(runs, scores)
+    if foolbox:
+        parts += [
+            f"Foolbox attacks: accuracy in percent; {about['foolbox']}, the radius here is in the attack's own "
+            "distance. “none”: the smallest perturbation found counts, whatever its size.",
+            foolbox,
+        ]
+    return "\n\n".join([*parts, "Training cost:", tables.cost_table(runs)])
+
+
+def _toy(results: Results) -> str:
+    toy = results.scores[results.scores["dataset"] == "toy"]
+    caption = "Percent: mean ± standard deviation over the seeds / paper / difference in points."
+    return f"{caption}\n\n{tables.toy_table(toy)}"
+
+
+def _figures(dataset: str, shown: Sequence[Illustration]) -> str:
+    own = [illustration for illustration in shown if illustration.dataset == dataset]
+    return "\n\n".join(f"![{figure.name}](figures/{figure.name}.png)\n\n*{figure.caption}*" for figure in own)
+
+
+def _warnings(runs: Sequence[Run]) -> str:
+    flags = [
+        f"- {run.dataset} / {run.arch} / {method_name(run.method)}: {warning}"
+        for run in runs
+        for warning in run.metrics.autoattack_warnings
+    ]
+    intro = "What AutoAttack itself flagged as a reason to distrust one of its numbers:"
+    return "\n".join(
+        ["## AutoAttack warnings", "", *([intro, "", *flags] if flags else ["AutoAttack flagged nothing."])]
+    )
+
+
+def _groups(results: Results) -> dict[tuple[str, str], list[Run]]:
+    """The runs of each dataset and architecture, in the order of params.yaml."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in results.runs:
+        groups.setdefault((run.dataset, run.arch), []).append(run)
+    return groups
+
+
+def _scores(results: Results, dataset: str, arch: str) -> pd.DataFrame:
+    return results.scores[(results.scores["dataset"] == dataset) & (results.scores["arch"] == arch)]

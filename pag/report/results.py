@@ -1,0 +1,217 @@
+"""Reading the metrics of an experiment into one tidy table of scores.
+
+The methods come from params.yaml, never from what lies in the folder: a result that an earlier experiment left behind
+is not read.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pag.checkpoint import ArtifactError, require
+from pag.config.conf import Conf
+from pag.config.params import Params
+from pag.config.section import RobustMethod
+from pag.report import paper
+
+Accuracy = Annotated[float, Field(ge=0, le=1)]
+
+# One row of the table of scores is one number of one classifier.
+COLUMNS = [
+    "dataset",
+    "arch",
+    "method",
+    "run",  # "main": the run that the tables show; anything else: a further point of a sweep over lambda
+    "measure",  # clean | robust | foolbox | alignment | seconds_per_step
+    "attack",  # none | AutoAttack | PGD (toy) | a Foolbox attack
+    "norm",  # L2 | Linf; for Foolbox the distance of the attack
+    "eps",  # radius; NaN without one
+    "n",  # examples behind the value (toy: seeds)
+    "value",  # accuracy in [0, 1], mean cosine, or seconds; NaN where it was not measured
+    "error",  # standard error of the value (toy: deviation over seeds)
+    "paper",
+    "difference",
+    "median_distance",  # Foolbox
+    "weight",  # lambda of the run; NaN without alignment
+    "trained_norm",  # threat model of adversarial training; missing without it
+    "trained_eps",
+    "train_images",
+    "hardware",
+]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class FoolboxMetrics(_Record):
+    """One attack of the paper's Table 6."""
+
+    eps: float | None  # in the attack's own distance; None: the smallest perturbation that it found
+    accuracy: Accuracy
+    distance: str
+    median_distance: float | None = None
+
+
+class Metrics(_Record):
+    """results/metrics/<dataset>/<arch>/<method>.json"""
+
+    clean_accuracy: Accuracy
+    robust_accuracy: dict[str, dict[float, Accuracy | None]]  # norm -> radius -> AutoAttack accuracy
+    n_examples: Annotated[int, Field(ge=1)]  # images under attack
+    n_clean: Annotated[int, Field(ge=1)]  # images behind the clean accuracy
+    alignment: Annotated[float, Field(ge=-1, le=1)] | None = None  # mean cosine with SBG on held-out images
+    alignment_weight: float | None = None
+    classes_per_image: int | str | None = None
+    seed: int
+    autoattack_warnings: list[str]
+    train_seconds: float | None = None
+    seconds_per_step: float | None = None
+    train_images: int | None = None
+    foolbox: dict[str, FoolboxMetrics] = Field({})
+    hardware: str
+    data_note: str | None = None
+
+
+class Spread(_Record):
+    """Mean and standard deviation over the toy seeds."""
+
+    mean: Accuracy
+    std: float
+    values: list[Accuracy]
+
+
+class ToyScores(_Record):
+    clean: Spread
+    pgd: Spread
+
+
+class ToyMetrics(_Record):
+    """results/metrics/toy.json"""
+
+    seeds: int
+    vanilla: ToyScores
+    nn: ToyScores
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained and evaluated classifier."""
+
+    dataset: str
+    arch: str
+    method: str
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that the metrics folder says about the experiment of params.yaml."""
+
+    runs: tuple[Run, ...]
+    toy: ToyMetrics | None  # None: the toy experiment was not run
+    scores: pd.DataFrame  # columns COLUMNS
+
+
+def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Results:
+    """Read `folder`/metrics for every dataset, architecture and method of `params`.
+
+    Raises ArtifactError when the file of a listed method is missing or is not a metrics file.
+    """
+    runs = tuple(
+        Run(dataset, arch, method, _read(Metrics, folder / "metrics" / dataset / arch / f"{method}.json"))
+        for dataset in params.datasets
+        for arch in params.archs
+        for method in params.methods()
+    )
+    toy_path = folder / "metrics" / "toy.json"
+    toy = _read(ToyMetrics, toy_path) if toy_path.exists() else None
+    rows = [row for run in runs for row in _run_rows(run, confs[run.dataset])]
+    rows += _toy_rows(toy) if toy else []
+    scores = pd.DataFrame(rows, columns=COLUMNS)
+    numbers = ["eps", "value", "error", "paper", "median_distance", "weight", "trained_eps", "train_images"]
+    scores[numbers] = scores[numbers].astype("float64")
+    scores["difference"] = scores["value"] - scores["paper"]
+    return Results(runs, toy, scores)
+
+
+Record = TypeVar("Record", bound=_Record)
+
+
+def _read(record: type[Record], path: Path) -> Record:
+    try:
+        return record.model_validate(json.loads(require(path).read_text()))
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        message = f"{path}: {key}: {problem['msg']} (got {_short(problem['input'])})"
+        raise ArtifactError(f"{message}: delete it and run `dvc repro`") from None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
+    """The scores of one run; a radius of conf that the metrics lack becomes a row without a value."""
+    metrics, name = run.metrics, (run.dataset, run.arch, run.method)
+    robust: Any = run.method.split("+")[0]  # "at-l2" of "at-l2+sbg"
+    trained = conf.methods.adversarial(robust) if robust in get_args(RobustMethod) else None
+    common = {
+        "dataset": run.dataset,
+        "arch": run.arch,
+        "method": run.method,
+        "run": "main",
+        "weight": metrics.alignment_weight,
+        "trained_norm": trained.norm if trained else None,
+        "trained_eps": trained.eps if trained else None,
+        "train_images": metrics.train_images,
+        "hardware": metrics.hardware,
+    }
+    rows = [_accuracy("clean", "none", metrics.clean_accuracy, metrics.n_clean, paper.paper_clean(*name))]
+    for norm, radii in conf.evaluation.threat_models.items():
+        measured = metrics.robust_accuracy.get(norm, {})
+        for eps in radii:
+            value = next((v for key, v in measured.items() if paper.same_radius(key, eps)), None)
+            published = paper.paper_robust(*name, norm, eps)
+            rows.append(
+                _accuracy("robust", "AutoAttack", value, metrics.n_examples, published) | {"norm": norm, "eps": eps}
+            )
+    for attack in conf.evaluation.foolbox:
+        result = metrics.foolbox.get(attack)
+        published = paper.paper_foolbox(*name, attack)
+        row = _accuracy("foolbox", attack, result.accuracy if result else None, metrics.n_examples, published)
+        if result:
+            row |= {"norm": result.distance, "eps": result.eps, "median_distance": result.median_distance}
+        rows.append(row)
+    rows.append({"measure": "alignment", "attack": "none", "value": metrics.alignment})
+    rows.append({"measure": "seconds_per_step", "attack": "none", "value": metrics.seconds_per_step})
+    return [common | row for row in rows]
+
+
+def _accuracy(measure: str, attack: str, value: float | None, n: int, published: float | None) -> dict[str, Any]:
+    error = None if value is None else binomial_error(value, n)
+    return {"measure": measure, "attack": attack, "n": n, "value": value, "error": error, "paper": published}
+
+
+def binomial_error(accuracy: float, n: int) -> float:
+    """Standard error of an accuracy that was measured on n images: sqrt(p (1 − p) / n)."""
+    return (accuracy * (1 - accuracy) / n) ** 0.5
+
+
+def _toy_rows(toy: ToyMetrics) -> list[dict[str, Any]]:
+    rows = []
+    for method, scores in (("vanilla", toy.vanilla), ("nn", toy.nn)):
+        for measure, spread in (("clean", scores.clean), ("pgd", scores.pgd)):
+            row: dict[str, Any] = {"dataset": "toy", "arch": "mlp", "method": method, "run": "main", "n": toy.seeds}
+            kind = ("clean", "none") if measure == "clean" else ("robust", "PGD")
+            row |= {"measure": kind[0], "attack": kind[1], "norm": None if measure == "clean" else "L2"}
+            rows.append(row | {"value": spread.mean, "error": spread.std, "paper": paper.paper_toy(method, measure)})
+    return rows

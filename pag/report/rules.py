@@ -1,0 +1,131 @@
+"""What a claim is made of: its registration, scores looked up in the table, comparisons with their margin.
+
+Accuracies of different classifiers are compared with the standard error of their difference, as if the images were
+independent draws (they are the same images, so the margin is on the wide side):
+"beats" means above by more than that error, "at least" means not below by more than it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from pag.report.formats import measured, method_name, percent, points, threat
+
+BEATS = "“Beats” means above by more than one standard error of the difference."
+AT_LEAST = "“At least” means not below by more than one standard error of the difference."
+
+
+class NotTested(Exception):  # noqa: N818 (an outcome, not an error)
+    """The scores do not contain what the claim's rule needs; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of a rule, written out with its numbers."""
+
+    text: str
+    satisfied: bool
+
+
+Scope = Literal["arch", "dataset", "toy"]  # what one group of scores is: a dataset and architecture, a dataset, …
+ClaimChecks = Callable[[pd.DataFrame], list[Check]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    number: int
+    statement: str
+    rule: str
+    scope: Scope
+    checks: ClaimChecks
+
+
+CLAIMS: list[Claim] = []
+
+
+def claim(number: int, statement: str, rule: str, scope: Scope = "arch") -> Callable[[ClaimChecks], ClaimChecks]:
+    """Register a function as the test of a claim; statement and rule are printed in the report."""
+
+    def register(checks: ClaimChecks) -> ClaimChecks:
+        CLAIMS.append(Claim(number, statement, rule, scope, checks))
+        return checks
+
+    return register
+
+
+@dataclass(frozen=True)
+class Score:
+    """An accuracy (or a mean of accuracies) with its standard error."""
+
+    method: str
+    value: float
+    error: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{method_name(self.method)} {measured(self.value, self.error)} % (n = {self.n})"
+
+
+def methods_of(scores: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(scores["method"]))
+
+
+def present(scores: pd.DataFrame, methods: tuple[str, ...]) -> list[str]:
+    return [method for method in methods if method in set(scores["method"])]
+
+
+def threat_models(scores: pd.DataFrame) -> list[tuple[str, float]]:
+    """(norm, radius) of every AutoAttack column: L2 first, radii ascending."""
+    rows = scores[scores["attack"] == "AutoAttack"][["norm", "eps"]].drop_duplicates()
+    return sorted((str(norm), float(eps)) for norm, eps in rows.itertuples(index=False))
+
+
+def smallest(scores: pd.DataFrame, norm: str) -> tuple[str, float]:
+    models = [model for model in threat_models(scores) if model[0] == norm]
+    if not models:
+        raise NotTested(f"a threat model of the norm {norm}")
+    return models[0]
+
+
+def accuracy(scores: pd.DataFrame, method: str, norm: str | None = None, eps: float | None = None) -> Score:
+    """AutoAttack accuracy of the method's main run at a radius, or its clean accuracy without one."""
+    rows = scores[(scores["run"] == "main") & (scores["method"] == method)]
+    if norm is None:
+        rows, what = rows[rows["measure"] == "clean"], "clean accuracy"
+    else:
+        rows = rows[(rows["measure"] == "robust") & (rows["norm"] == norm) & (rows["eps"] == eps)]
+        what = f"accuracy at {threat(norm, eps or 0)}"
+    rows = rows.dropna(subset=["value"])
+    if rows.empty:
+        raise NotTested(f"the {what} of {method}")
+    row = rows.iloc[0]
+    return Score(method, float(row["value"]), float(row["error"]), int(row["n"]))
+
+
+def mean_accuracy(scores: pd.DataFrame, method: str, models: list[tuple[str, float]]) -> Score:
+    """Mean over threat models; the same images are behind each, so the error is the mean of their errors."""
+    parts = [accuracy(scores, method, *model) for model in models]
+    size = len(parts)
+    return Score(method, sum(p.value for p in parts) / size, sum(p.error for p in parts) / size, parts[0].n)
+
+
+def reaches(value: float, needed: float) -> bool:
+    """value ≥ needed, forgiving the rounding of decimal fractions."""
+    return value >= needed - 1e-9
+
+
+def beats(where: str, ours: Score, other: Score) -> Check:
+    text, difference, error = _compare(where, ours, other)
+    return Check(f"{text}, needs more than the error", difference > error)
+
+
+def at_least(where: str, ours: Score, other: Score) -> Check:
+    text, difference, error = _compare(where, ours, other)
+    return Check(f"{text}, may lie below by the error", difference >= -error)
+
+
+def _compare(where: str, ours: Score, other: Score) -> tuple[str, float, float]:
+    difference, error = ours.value - other.value, (ours.error**2 + other.error**2) ** 0.5
+    return f"{where}: {ours}, {other}: {points(difference)} ± {percent(error)} points", difference, error

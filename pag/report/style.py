@@ -1,0 +1,80 @@
+"""The look that all figures share, and how they are written: the same input gives the same bytes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pag.checkpoint import atomic_file
+
+DPI = 100  # of grids, whose tiles are drawn pixel by pixel
+PLOT_DPI = 150
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; a combination takes the colour of its robust part.
+COLOURS = {
+    "vanilla": "#595959",
+    "oi": "#E69F00",
+    "cm": "#56B4E9",
+    "nn": "#009E73",
+    "sbg": "#D55E00",
+    "at-l2": "#0072B2",
+    "at-linf": "#CC79A7",
+    "trades-linf": "#000000",
+}
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine has it
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "legend.frameon": False,
+}
+
+
+def colour(method: str) -> str:
+    return COLOURS[method.split("+", maxsplit=1)[0]]
+
+
+def marker(method: str) -> str:
+    """Circle: vanilla; diamond: alignment; square: robust training; triangle: both."""
+    if "+" in method:
+        return "^"
+    if method == "vanilla":
+        return "o"
+    return "s" if method.startswith(("at-", "trades-")) else "D"
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw with STYLE over matplotlib's defaults, whatever the user's own settings are."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def pixel_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes placed in pixels from the figure's upper left corner."""
+    total_width, total_height = figure.get_size_inches() * figure.dpi
+    bottom = total_height - top - height
+    return figure.add_axes((left / total_width, bottom / total_height, width / total_width, height / total_height))
+
+
+def pixel_figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG without date and version; never through pyplot, so that no window system is needed."""
+    with atomic_file(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})

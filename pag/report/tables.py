@@ -1,0 +1,150 @@
+"""Tables of the report: tidy and wide CSV for programs, Markdown for readers."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from pag.report.formats import MISSING, NORM_NAMES, measured, method_name, percent, points, radius, threat
+from pag.report.paper import variant_mark
+from pag.report.results import Run
+
+TIDY = {
+    "dataset": "dataset",
+    "arch": "arch",
+    "method": "method",
+    "weight": "lambda",
+    "attack": "attack",
+    "norm": "norm",
+    "eps": "eps",
+    "n": "n",
+    "value": "accuracy",
+    "error": "standard_error",
+    "paper": "paper",
+    "difference": "difference",
+    "median_distance": "median_distance",
+}
+NO_PAPER = "–"
+
+
+def tidy_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Every accuracy of the experiment, one per row; fractions in [0, 1], empty where missing."""
+    accuracies = scores[scores["measure"].isin(["clean", "robust", "foolbox"])]
+    return accuracies[list(TIDY)].rename(columns=TIDY)
+
+
+def wide_table(runs: Sequence[Run], scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per method of one dataset and architecture; accuracies as fractions in [0, 1]."""
+    rows = []
+    for run in runs:
+        own = scores[scores["method"] == run.method]
+        row: dict[str, object] = {"method": run.method, "lambda": run.metrics.alignment_weight}
+        row |= {"classes_per_image": run.metrics.classes_per_image, "seed": run.metrics.seed}
+        row |= {"clean_accuracy": run.metrics.clean_accuracy, "n_clean": run.metrics.n_clean}
+        for score in own[own["measure"] == "robust"].itertuples():
+            row[f"robust_accuracy_{score.norm}_{radius(float(score.eps))}"] = score.value
+        row |= {"n_attacked": run.metrics.n_examples, "alignment": run.metrics.alignment}
+        row |= {"train_seconds": run.metrics.train_seconds, "seconds_per_step": run.metrics.seconds_per_step}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are aligned to the right."""
+    lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def accuracy_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
+    """Clean and AutoAttack accuracies of one dataset and architecture in percent, beside the paper's."""
+    accuracies = scores[scores["measure"].isin(["clean", "robust"])]
+    compared = bool(accuracies["paper"].notna().any())
+    models = accuracies[accuracies["measure"] == "robust"][["norm", "eps"]].drop_duplicates()
+    names = [threat(str(norm), float(eps)) for norm, eps in models.itertuples(index=False)]
+    rows = []
+    for run in runs:
+        own = accuracies[accuracies["method"] == run.method]
+        cells = [_cell(score, compared) for score in own.itertuples()]
+        weight = "" if run.metrics.alignment_weight is None else f"{run.metrics.alignment_weight:g}"
+        alignment = MISSING if run.metrics.alignment is None else f"{run.metrics.alignment:.3f}"
+        sizes = str(run.metrics.n_clean), str(run.metrics.n_examples)
+        rows.append([method_name(run.method), weight, cells[0], sizes[0], *cells[1:], sizes[1], alignment])
+    return markdown(["Method", "λ", "Clean", "n clean", *names, "n attacked", "Alignment"], rows)
+
+
+def accuracy_caption(dataset: str, arch: str, scores: pd.DataFrame) -> str:
+    """What the cells of `accuracy_table` mean."""
+    accuracies = scores[scores["measure"].isin(["clean", "robust"])]
+    if not accuracies["paper"].notna().any():
+        return f"Percent: measured ± standard error. The paper has no numbers for {dataset} / {arch}."
+    mark = variant_mark(dataset)
+    what = f"; measured on a {mark} of the paper's images" if mark else ""
+    return (
+        "Percent: measured ± standard error / paper / difference in points"
+        f" ({NO_PAPER} where the paper has no number){what}. The paper attacked the full test set."
+    )
+
+
+def foolbox_table(runs: Sequence[Run], scores: pd.DataFrame) -> str | None:
+    """Accuracy under the attacks of the paper's Table 6, a column per method; None where none was configured."""
+    results = scores[scores["measure"] == "foolbox"]
+    if results.empty:
+        return None
+    compared = bool(results["paper"].notna().any())
+    rows = []
+    for attack in dict.fromkeys(results["attack"]):
+        own = results[results["attack"] == attack]
+        known = own.dropna(subset=["value"])
+        limit = MISSING if known.empty else _limit(known.iloc[0])
+        rows.append([str(attack), limit, *[_foolbox_cell(score, compared) for score in own.itertuples()]])
+    header = [f"{method_name(run.method)} (n = {run.metrics.n_examples})" for run in runs]
+    return markdown(["Attack", "radius", *header], rows)
+
+
+def toy_table(scores: pd.DataFrame) -> str:
+    """Clean and PGD accuracy of the toy experiment: mean ± deviation over seeds / paper / difference."""
+    rows = []
+    for method in dict.fromkeys(scores["method"]):
+        own = scores[scores["method"] == method]
+        cells = [_cell(score, True) for score in own.itertuples()]
+        rows.append([method_name(str(method)), *cells, str(int(own["n"].iloc[0]))])
+    return markdown(["Method", "Clean", "PGD", "seeds"], rows)
+
+
+def cost_table(runs: Sequence[Run]) -> str:
+    """Training time of each method of one dataset and architecture."""
+    rows = []
+    for run in runs:
+        seconds, step = run.metrics.train_seconds, run.metrics.seconds_per_step
+        total = MISSING if seconds is None else f"{seconds:.1f}"
+        per_step = MISSING if step is None else f"{1000 * step:.2f}"
+        rows.append([method_name(run.method), total, per_step, run.metrics.hardware])
+    return markdown(["Method", "training (s)", "per step (ms)", "machine"], rows)
+
+
+def _cell(score: object, compared: bool) -> str:
+    """'74.5 ± 2.2', with '/ 55.4 / +19.1' after it in a table that is compared with the paper."""
+    value, error, paper = score.value, score.error, score.paper  # type: ignore[attr-defined]
+    text = measured(value, error)
+    if not compared:
+        return text
+    if math.isnan(paper):
+        return f"{text} / {NO_PAPER} / {NO_PAPER}"
+    difference = NO_PAPER if math.isnan(value) else points(value - paper)
+    return f"{text} / {percent(paper)} / {difference}"
+
+
+def _foolbox_cell(score: object, compared: bool) -> str:
+    """The accuracy cell, followed by the median size of the perturbations that succeeded."""
+    distance = score.median_distance  # type: ignore[attr-defined]
+    text = _cell(score, compared)
+    return text if math.isnan(distance) else f"{text} (median {distance:.3g})"
+
+
+def _limit(score: pd.Series) -> str:
+    norm = NORM_NAMES.get(str(score["norm"]), str(score["norm"]))
+    return f"{norm}, none" if math.isnan(score["eps"]) else f"{norm} {radius(float(score['eps']))}"

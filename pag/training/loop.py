@@ -1,0 +1,120 @@
+"""The classifier loop: one loop for every method; what is minimised is an objective that the caller gives."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pag.config.conf import ClassifierConfig
+from pag.datasets.base import Split, to_unit
+from pag.objectives.batch import Objective
+from pag.training.batches import Batches
+
+
+@dataclass
+class History:
+    """What a training run recorded: one row per epoch, and how its time was spent."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    seconds_waited: float = 0.0  # for data
+
+    def timings(self) -> dict[str, float]:
+        return {
+            "train_seconds": round(self.seconds, 3),
+            "seconds_per_step": round(self.seconds / self.steps, 6),
+            "data_wait_fraction": round(self.seconds_waited / self.seconds, 4),
+        }
+
+
+def train_classifier(
+    model: nn.Module,
+    batches: Batches,
+    objective: Objective,
+    validation: Split,
+    config: ClassifierConfig,
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+) -> History:
+    """Train `model` in place with `objective` for ``config.epochs``; the last weights stay, nothing is selected.
+
+    Raises FloatingPointError with the step at the first loss that is not finite.
+    """
+    device = batches.device
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(config, step / total_steps))
+    total_steps = config.epochs * len(batches)
+    history = History()
+    start = time.perf_counter()
+
+    for epoch in range(config.epochs):
+        model.train()
+        sums: dict[str, Tensor] = {}
+        for batch in batches.epoch(epoch):
+            # the objective's terms, whose sum is the loss
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                terms = objective(model, batch)
+            loss = torch.stack(list(terms.values())).sum()
+
+            # update the weights
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+            history.steps += 1
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach()
+            if device.type == "cpu":  # free here; a GPU would wait for it at every step
+                _refuse_nan(loss, history.steps)
+        _refuse_nan(torch.stack(list(sums.values())).sum(), history.steps)
+
+        row = {"epoch": epoch + 1, **{name: float(total) / len(batches) for name, total in sums.items()}}
+        if len(validation.labels):
+            row["validation_accuracy"] = accuracy(model, validation, batches.levels, device)
+        history.rows.append(row)
+        on_epoch(row)
+
+    history.seconds = time.perf_counter() - start
+    history.seconds_waited = batches.seconds_waited
+    return history
+
+
+def build_optimizer(model: nn.Module, config: ClassifierConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+
+
+def lr_factor(config: ClassifierConfig, progress: float) -> float:
+    """The learning rate's factor at `progress` in [0, 1) of the training."""
+    if config.lr_schedule == "steps":
+        return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
+    if config.lr_schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    return 1.0
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, split: Split, levels: int, device: torch.device, batch_size: int = 512) -> float:
+    """Clean accuracy in [0, 1] on a split, in eval mode."""
+    model.eval()
+    correct = 0
+    for start in range(0, len(split.labels), batch_size):
+        images = to_unit(split.images[start : start + batch_size], levels).to(device)
+        predictions = model(images).argmax(1).cpu().numpy()
+        correct += int((predictions == split.labels[start : start + batch_size]).sum())
+    return correct / len(split.labels)
+
+
+def _refuse_nan(loss: Tensor, step: int) -> None:
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is {loss.item()} at step {step}: lower classifier.lr or lambda, or use precision float32"
+        )

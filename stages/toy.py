@@ -1,0 +1,111 @@
+"""toy: vanilla against nearest-neighbour alignment on points in the plane, over several seeds (appendix G.1)."""
+
+from dataclasses import dataclass
+
+import click
+import numpy as np
+import torch
+from rich.progress import track
+from torch import nn
+
+from pag.attacks.pgd import pgd
+from pag.attacks.threat_model import ThreatModel
+from pag.checkpoint import atomic_file, save_json
+from pag.classifiers import build
+from pag.config.conf import ClassifierConfig
+from pag.config.toy import ToyConfig, load_toy
+from pag.datasets.base import ImageDataset, load, to_unit
+from pag.gradients.realizations import NearestNeighbour
+from pag.objectives.alignment import Alignment
+from pag.objectives.batch import Objective
+from pag.objectives.classification import cross_entropy
+from pag.training.batches import Batches
+from pag.training.loop import accuracy, train_classifier
+from stages import paths
+from stages.command import run_stage
+
+CPU = torch.device("cpu")  # a network of 160 weights
+
+
+@dataclass(frozen=True)
+class PointGradients:
+    """g(x, y) of every training point, in memory."""
+
+    directions: np.ndarray  # (N, K, 2)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.directions.shape
+
+    def read(self, rows: np.ndarray, target_classes: np.ndarray) -> np.ndarray:
+        return self.directions[rows[:, None], target_classes]
+
+
+def classifier_config(toy: ToyConfig) -> ClassifierConfig:
+    return ClassifierConfig(
+        epochs=toy.epochs,
+        batch_size=toy.batch_size,
+        optimizer="adam",
+        lr=toy.lr,
+        weight_decay=0.0,
+        lr_schedule="constant",
+        crop_padding=0,
+        flip=False,
+    )
+
+
+def train(points: ImageDataset, objective: Objective, gradients: PointGradients | None, toy: ToyConfig, seed: int):
+    model = build("mlp", points.num_classes, points.image_shape, seed, hidden=toy.hidden)
+    batches = Batches(points.train, points.levels, classifier_config(toy), seed, CPU, gradients, "all")
+    train_classifier(model, batches, objective, points.validation, batches.config)
+    return model.eval()
+
+
+def pgd_accuracy(model: nn.Module, points: ImageDataset, toy: ToyConfig) -> float:
+    """Accuracy in [0, 1] under L2 PGD from the clean points; points have no bounds."""
+    x, labels = to_unit(points.test.images, points.levels), torch.from_numpy(points.test.labels)
+    x_adv = pgd(model, x, labels, ThreatModel("L2", toy.eps), toy.steps, toy.step_size, bounds=None)
+    return (model(x_adv).argmax(1) == labels).float().mean().item()
+
+
+def boundaries(models: dict[str, nn.Module], points: ImageDataset) -> dict[str, np.ndarray]:
+    """Predicted classes on a grid around the test points, for the figure."""
+    low, high = points.test.images.min(0) - 15, points.test.images.max(0) + 15
+    grid_x, grid_y = (np.linspace(low[axis], high[axis], 400, dtype=np.float32) for axis in (0, 1))
+    grid = torch.from_numpy(np.stack(np.meshgrid(grid_x, grid_y), axis=-1))  # (Y, X, 2)
+    with torch.no_grad():
+        predicted = {name: model(grid.flatten(0, 1)).argmax(1).view(400, 400).numpy() for name, model in models.items()}
+    return {"grid_x": grid_x, "grid_y": grid_y, "points": points.test.images, "labels": points.test.labels, **predicted}
+
+
+def summary(values: list[float]) -> dict[str, float | list[float]]:
+    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "values": values}
+
+
+@click.command()
+def main() -> None:
+    toy, points = load_toy(), load(paths.images("toy"))
+    neighbours = NearestNeighbour(points.train, points.levels, points.num_classes, toy.nn_candidates, seed=0)
+    x = to_unit(points.train.images, points.levels)
+    gradients = PointGradients(neighbours(x, np.arange(len(x))).numpy())
+    runs = {"vanilla": (cross_entropy, None), "nn": (Alignment(toy.weight, points.num_classes), gradients)}
+
+    scores: dict[str, dict[str, list[float]]] = {name: {"clean": [], "pgd": []} for name in runs}
+    for seed in track(range(toy.seeds), "toy seeds"):
+        models = {name: train(points, objective, source, toy, seed) for name, (objective, source) in runs.items()}
+        for name, model in models.items():
+            scores[name]["clean"].append(accuracy(model, points.test, points.levels, CPU))
+            scores[name]["pgd"].append(pgd_accuracy(model, points, toy))
+        if seed == 0:
+            arrays = boundaries(models, points)
+
+    with atomic_file(paths.TOY_ARRAYS) as path:
+        np.savez(path, **arrays)
+    save_json(
+        paths.TOY_METRICS,
+        {"seeds": toy.seeds, **{name: {key: summary(v) for key, v in s.items()} for name, s in scores.items()}},
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,25 @@
+"""train: the baselines without alignment — vanilla, adversarial training, TRADES."""
+
+import click
+
+from pag.config.conf import load_conf
+from pag.config.params import load_params
+from pag.datasets.base import load
+from stages import paths
+from stages.classifier import train_and_save
+from stages.command import run_stage
+from stages.objectives import robust_objective, vanilla
+
+
+@click.command()
+@click.argument("dataset")
+@click.argument("arch")
+@click.argument("method")
+def main(dataset: str, arch: str, method: str) -> None:
+    params, conf = load_params(), load_conf(dataset)
+    objective = vanilla if method == "vanilla" else robust_objective(method, conf.methods)
+    train_and_save(load(paths.images(dataset)), arch, method, objective, params, conf, about={})
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,1 @@
+"""train_diffusion: the class-conditional DDPM with C + 1 classes → EMA weights, loss curve, a picture."""

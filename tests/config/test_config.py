@@ -1,0 +1,134 @@
+"""Parameter files: everything that is wrong is refused with one line that names the key."""
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pag.config.conf import load_conf
+from pag.config.params import load_params
+from pag.config.section import ConfigError
+from pag.config.toy import load_toy
+
+ROOT = Path(__file__).parents[2]
+CONFS = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml") if path.stem != "toy")
+
+
+@pytest.mark.parametrize("dataset", CONFS)
+def test_every_conf_loads(dataset: str) -> None:
+    conf = load_conf(dataset, ROOT / "conf")
+    assert conf.evaluation.threat_models
+
+
+def test_params_and_toy_load() -> None:
+    assert "sbg" in load_params(ROOT / "params.yaml").methods()
+    assert load_toy(ROOT / "conf/toy.yaml").seeds >= 10
+
+
+def test_all_confs_have_the_same_sections_and_methods() -> None:
+    shapes = {
+        name: (set(content), set(content["methods"]))
+        for name in CONFS
+        for content in [yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())]
+    }
+    assert len({repr(sorted(map(sorted, shape))) for shape in shapes.values()}) == 1, shapes
+
+
+def broken_conf(tmp_path: Path, key: str, value: object) -> ConfigError:
+    """The error of digits' conf with one key changed; the key path is dotted, '/' where a key holds a dot."""
+    content = copy.deepcopy(yaml.safe_load((ROOT / "conf/digits.yaml").read_text()))
+    *parents, last = key.split(".")
+    section = content
+    for parent in parents:
+        section = section[parent]
+    section[last] = value
+    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError) as caught:
+        load_conf("digits", tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("diffusion.stepz", 5, "unknown key 'diffusion.stepz', did you mean 'steps'?"),
+        ("classifier.epoch", 5, "did you mean 'epochs'?"),
+        ("diffusionn", {}, "did you mean 'diffusion'?"),
+        ("methods.sgb", {"lambda": {"default": 1.0}}, "did you mean 'sbg'?"),
+        ("methods.at-l2.epsilon", 0.5, "did you mean 'eps'?"),
+        ("classifier.epochs", "many", "classifier.epochs"),
+        ("classifier.epochs", 2.5, "classifier.epochs"),
+        ("classifier.lr", True, "classifier.lr"),
+        ("distill.t", 1000, "distill.t = 1000 lies outside the schedule 0..999"),
+        ("distill.t", -1, "distill.t"),
+        ("diffusion.noise_levels", "some", "'all', 'single' or 'band'"),
+        ("diffusion.band", [0.6, 0.4], "low < high"),
+        ("diffusion.alpha_bar", 1.5, "diffusion.alpha_bar"),
+        ("methods.sbg.lambda", {"default": -1.0}, "methods.sbg.lambda.default"),
+        ("methods.sbg.lambda", {"rn18": 1.0}, "needs the key 'default'"),
+        ("methods.at-l2.eps", 0.0, "methods.at-l2.eps"),
+        ("methods.at-linf.eps", 2.0, "below 2"),
+        ("evaluation.threat_models", {"Linf": [0.1, 2.5]}, "below 2"),
+        ("evaluation.threat_models", {"L2": [-0.5]}, "evaluation.threat_models.L2.0"),
+        ("evaluation.threat_models", {"L2": [1.0, 0.5]}, "increasing"),
+        ("evaluation.threat_models", {"L2": ["big"]}, "evaluation.threat_models.L2.0"),
+        ("evaluation.threat_models", {"L3": [1.0]}, "'L2' or 'Linf'"),
+        ("alignment.classes_per_image", 0, "alignment.classes_per_image"),
+        ("alignment.gradient_of", "softmax", "'log_softmax' or 'logit'"),
+    ],
+)
+def test_bad_conf_is_refused_with_the_key(tmp_path: Path, key: str, value: object, expected: str) -> None:
+    assert expected in str(broken_conf(tmp_path, key, value))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"lamda": 1.0}, "unknown key 'lamda', did you mean 'lambda'?"),
+        ({"lambda": -1.0}, "lambda"),
+        ({"lambda": "big"}, "lambda"),
+        ({"lambda": math.nan}, "lambda"),
+        ({"baselines": ["vanila"]}, "'vanilla'"),
+        ({"realizations": ["sgb"]}, "'sbg'"),
+        ({"heuristics": []}, "not distilled"),
+        ({"datasets": []}, "datasets"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_params_are_refused_with_the_key(tmp_path: Path, change: dict, expected: str) -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content | change))
+    with pytest.raises(ConfigError) as caught:
+        load_params(tmp_path / "params.yaml")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_dataset_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown dataset 'digit', did you mean 'digits'"):
+        load_conf("digit", ROOT / "conf")
+
+
+def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: [0\n")
+    with pytest.raises(ConfigError, match=r"not valid YAML") as caught:
+        load_params(tmp_path / "params.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_methods_are_listed_in_table_order() -> None:
+    assert load_params(ROOT / "params.yaml").methods() == [
+        "vanilla", "at-l2", "at-linf", "oi", "cm", "nn", "sbg", "at-l2+sbg",
+    ]  # fmt: skip
+
+
+def test_weight_is_by_architecture_with_a_default(tmp_path: Path) -> None:
+    conf = load_conf("digits", ROOT / "conf")
+    aligned = conf.methods.aligned("sbg", None)
+    assert aligned.for_arch("unheard-of") == aligned.weight["default"]
+    assert conf.methods.aligned("sbg", "at-l2") is conf.methods.at_pag
+    assert conf.methods.aligned("nn", "trades-linf") is conf.methods.trades_pag

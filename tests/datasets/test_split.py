@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pag.config.section import ConfigError
+from pag.datasets.split import balanced, stratified
+
+NAMES = [f"class {i}" for i in range(10)]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70))
+def test_balanced_is_as_even_as_possible(labels, limit):
+    chosen = balanced(labels, limit)
+    assert len(chosen) == min(limit, len(labels))
+    assert list(chosen) == sorted(set(chosen.tolist()))
+    available = np.bincount(labels, minlength=5)
+    counts = np.bincount(np.array(labels)[chosen], minlength=5)
+    for label in range(5):  # a class with fewer images than another has no more to give, or is one behind
+        assert counts[label] == available[label] or counts[label] >= counts.max() - 1
+        positions = [i for i, other in enumerate(labels) if other == label]
+        assert set(positions[: counts[label]]) <= set(chosen.tolist()), "the first ones of each class"
+
+
+def test_no_limit_keeps_all():
+    assert balanced([1, 0, 1], None).tolist() == [0, 1, 2]
+
+
+def test_stratified_keeps_proportions():
+    labels = np.repeat(np.arange(10), 10 * np.arange(1, 11))
+    kept, held = stratified(labels, 0.1, 0, "validation", NAMES)
+    assert sorted([*kept, *held]) == list(range(len(labels)))
+    assert (np.diff(kept) > 0).all() and (np.diff(held) > 0).all()
+    assert np.bincount(labels[held]).tolist() == list(range(1, 11))
+
+
+def test_stratified_follows_seed_and_purpose():
+    labels = np.arange(200) % 10
+    held = [
+        stratified(labels, 0.2, seed, purpose, NAMES)[1].tolist()
+        for seed, purpose in [(0, "test"), (0, "test"), (1, "test"), (0, "validation")]
+    ]
+    assert held[0] == held[1]
+    assert held[0] != held[2] and held[0] != held[3]
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction"),
+    [([5] * 9 + [1], 0.5), ([5] * 10, 0.1), ([5] * 10, 0.9), ([100] * 9 + [2], 0.9)],
+    ids=["single image", "fewer held out than classes", "fewer kept than classes", "class would vanish"],
+)
+def test_impossible_split_is_one_line(counts, fraction):
+    with pytest.raises(ConfigError, match=rf"data.validation_fraction = {fraction} cannot be held out of") as caught:
+        stratified(np.repeat(np.arange(10), counts), fraction, 0, "validation", NAMES)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,44 @@
+"""The import closure of a module inside this repository, read from the source, imports inside functions included."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@cache
+def imports_of(path: Path) -> frozenset[Path]:
+    """The project's own files that `path` imports directly."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value.split(":")[0]]  # registries name modules as strings, for import_module
+        else:
+            continue
+        found.update(file for name in names for file in files_of(name))
+    return frozenset(found - {path})
+
+
+def files_of(module: str) -> list[Path]:
+    """The file of a module of this project; empty for anything else."""
+    if module.split(".")[0] not in ("pag", "stages", "benchmarks") or not module.replace(".", "_").isidentifier():
+        return []
+    base = Path(*module.split("."))
+    return [file for file in (base.with_suffix(".py"), base / "__init__.py") if (ROOT / file).is_file()]
+
+
+def closure(path: Path) -> set[Path]:
+    """`path` and everything it imports, directly or not; empty package files do not count."""
+    seen: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        if current not in seen:
+            seen.add(current)
+            waiting.extend(imports_of(current))
+    return {file for file in seen if (ROOT / file).read_text().strip()}

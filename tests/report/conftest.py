@@ -1,0 +1,180 @@
+"""Result files of an experiment that was never run: digits pictures, and accuracies that a test may change."""
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pag.config.conf import AdversarialConfig, Conf, EvaluationConfig, load_conf
+from pag.config.params import Params, load_params
+
+ROOT = Path(__file__).parents[2]
+LISTS: dict[str, Any] = {
+    "datasets": ["digits"],
+    "archs": ["cnn"],
+    "baselines": ["vanilla", "at-l2", "at-linf"],
+    "heuristics": ["oi", "cm", "nn"],
+    "realizations": ["oi", "cm", "nn", "sbg"],
+    "robust": ["at-l2"],
+    "robust_realizations": ["sbg"],
+}
+EVALUATION: dict[str, Any] = {
+    "threat_models": {"L2": [0.5, 1.0], "Linf": [0.1, 0.2]},
+    "foolbox": {"GaussianBlurAttack": 2.0, "L1FMNAttack": None},
+    "large_eps": {"eps": 3.0, "images": 3},
+}
+# method: clean, L2 0.5, L2 1.0, Linf 0.1, Linf 0.2, alignment, seconds per step
+ACCURACIES = {
+    "vanilla": (0.99, 0.39, 0.00, 0.33, 0.00, 0.05, 0.010),
+    "at-l2": (0.99, 0.85, 0.02, 0.88, 0.02, 0.40, 0.050),
+    "at-linf": (0.98, 0.82, 0.03, 0.90, 0.30, 0.38, 0.050),
+    "oi": (0.96, 0.65, 0.08, 0.62, 0.08, 0.31, 0.022),
+    "cm": (0.98, 0.69, 0.03, 0.68, 0.03, 0.42, 0.022),
+    "nn": (0.99, 0.77, 0.04, 0.78, 0.07, 0.45, 0.022),
+    "sbg": (0.975, 0.80, 0.20, 0.95, 0.20, 0.72, 0.022),
+    "at-l2+sbg": (0.985, 0.92, 0.15, 0.93, 0.20, 0.66, 0.060),
+}
+
+
+def metrics_of(numbers: tuple[float, ...]) -> dict[str, Any]:
+    """The content of a metrics file, as the evaluation stage writes it."""
+    clean, l2, l2_large, linf, linf_large, alignment, step = numbers
+    blur = {"eps": 2.0, "accuracy": 0.5, "distance": "L2", "median_distance": 1.25}
+    return {
+        "clean_accuracy": clean,
+        "robust_accuracy": {"L2": {"0.5": l2, "1.0": l2_large}, "Linf": {"0.1": linf, "0.2": linf_large}},
+        "n_examples": 200,
+        "n_clean": 360,
+        "alignment": alignment,
+        "alignment_weight": None,
+        "classes_per_image": 1,
+        "seed": 0,
+        "autoattack_warnings": [],
+        "train_seconds": 30.0,
+        "seconds_per_step": step,
+        "train_images": 1293,
+        "foolbox": {"GaussianBlurAttack": blur},
+        "hardware": "2 CPU cores",
+        "data_note": None,
+        "of_a_later_version": True,
+    }
+
+
+@dataclass
+class Experiment:
+    """A results folder with the parameters that it belongs to."""
+
+    folder: Path
+    lists: dict[str, Any] = field(default_factory=lambda: deepcopy(LISTS))
+    evaluation: dict[str, Any] = field(default_factory=lambda: deepcopy(EVALUATION))
+
+    def load(self) -> tuple[Params, dict[str, Conf]]:
+        params = load_params(ROOT / "params.yaml").model_copy(update=self.lists)
+        conf = load_conf("digits", ROOT / "conf")
+        trained = {"at_l2": AdversarialConfig(norm="L2", eps=0.5)}
+        evaluation = EvaluationConfig.model_validate(self.evaluation)
+        conf = conf.model_copy(update={"evaluation": evaluation, "methods": conf.methods.model_copy(update=trained)})
+        return params, dict.fromkeys(params.datasets, conf)
+
+    def metrics_path(self, method: str, dataset: str = "digits", arch: str = "cnn") -> Path:
+        return self.folder / "metrics" / dataset / arch / f"{method}.json"
+
+    def write_metrics(self, method: str, content: dict[str, Any], dataset: str = "digits", arch: str = "cnn") -> None:
+        path = self.metrics_path(method, dataset, arch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+
+    def change(self, method: str, **values: Any) -> None:
+        content = json.loads(self.metrics_path(method).read_text())
+        self.write_metrics(method, content | values)
+
+    def change_robust(self, method: str, norm: str, eps: str, value: float | None) -> None:
+        content = json.loads(self.metrics_path(method).read_text())
+        content["robust_accuracy"][norm][eps] = value
+        self.write_metrics(method, content)
+
+    def write_all(self, dataset: str = "digits", arch: str = "cnn") -> None:
+        for method, numbers in ACCURACIES.items():
+            content = metrics_of(numbers)
+            if method not in ("vanilla", "at-l2", "at-linf"):
+                content["alignment_weight"] = 0.2 if "+" in method else 2.0
+            self.write_metrics(method, content, dataset, arch)
+        self.write_toy(0.02, 0.8)
+
+    def write_toy(self, vanilla_pgd: float, nn_pgd: float) -> None:
+        def spread(mean: float) -> dict[str, Any]:
+            return {"mean": mean, "std": 0.01, "values": [mean] * 10}
+
+        networks = {"vanilla": vanilla_pgd, "nn": nn_pgd}
+        toy = {name: {"clean": spread(1.0), "pgd": spread(pgd)} for name, pgd in networks.items()}
+        path = self.folder / "metrics" / "toy.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"seeds": 10, **toy}))
+
+
+def write_arrays(folder: Path, dataset: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> None:
+    """Pictures that look like the real ones: class means for gradients, blends for attacks."""
+    home = folder / "arrays" / dataset
+    generator = np.random.default_rng(0)
+    count, shape = len(class_names), images.shape[1:]
+    means = np.stack([images[labels == k].mean(axis=0) for k in range(count)])
+    inputs, truth = images[:3], labels[:3]
+    shown = {"images": inputs, "labels": truth, "class_names": np.array(class_names)}
+    towards = means[None] - inputs[:, None]
+    for index, name in enumerate(("oi", "cm", "nn", "sbg")):
+        gradients = towards * (1 + index) + 0.1 * index * generator.normal(size=towards.shape)
+        path = home / "realizations" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, gradients=gradients.astype(np.float32), **shown)
+    for index, method in enumerate(ACCURACIES):
+        noise = 0.4 * generator.normal(size=towards.shape) if index == 0 else 0
+        path = home / "large_eps" / "cnn" / f"{method}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        adversarial = np.clip(inputs[:, None] + (0.2 + 0.1 * index) * towards + noise, 0, 1)
+        np.savez(path, adversarial=adversarial.astype(np.float32), eps=3.0, **shown)
+    steps = np.arange(0, 1500, 5)
+    loss = 0.1 + np.exp(-steps / 200) * np.exp(0.2 * generator.normal(size=steps.shape))
+    samples = np.clip(means[None] + 0.05 * generator.normal(size=(3, count, *shape)), 0, 1)
+    names = np.array(class_names)
+    np.savez(home / "diffusion.npz", steps=steps, loss=loss, images=samples, kind="samples", class_names=names)
+
+
+def write_toy_arrays(folder: Path) -> None:
+    x, y = np.linspace(-60, 60, 121), np.linspace(-120, 120, 241)
+    first = np.linspace(-55, 55, 600)
+    points = np.stack([first, 2 * first], axis=1)
+    labels = (np.floor((first + 60) / 20).astype(int)) % 2
+    vertical = np.broadcast_to(np.floor((x[None] + 60) / 20).astype(int) % 2, (len(y), len(x)))
+    across = np.floor(((x[None] + 2 * y[:, None]) / 5 + 60) / 20).astype(int) % 2
+    path = folder / "arrays" / "toy.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, grid_x=x, grid_y=y, vanilla=vertical, nn=across, points=points, labels=labels)
+
+
+@pytest.fixture
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """(N, 1, 8, 8) in [0, 1] and labels."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return data.images[:400, None] / 16, data.target[:400]
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Experiment:
+    """A results folder with metrics only."""
+    experiment = Experiment(tmp_path / "results")
+    experiment.write_all()
+    return experiment
+
+
+@pytest.fixture
+def experiment(metrics: Experiment, digits: tuple[np.ndarray, np.ndarray]) -> Experiment:
+    """A complete results folder."""
+    write_arrays(metrics.folder, "digits", *digits, [str(k) for k in range(10)])
+    write_toy_arrays(metrics.folder)
+    return metrics
