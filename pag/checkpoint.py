@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -48,6 +49,12 @@ def save_json(path: Path, content: Any) -> None:
     """Write JSON for people and git: indented, keys in the given order, newline at the end."""
     with atomic_file(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as one .npz; the same arrays give the same bytes."""
+    with atomic_file(path) as partial:
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
 
 
 def load_json(path: Path) -> Any:

@@ -4,8 +4,8 @@ import click
 
 from pag.config.conf import load_conf
 from pag.config.params import load_params
-from pag.datasets.preparation import prepare
 from pag.datasets.base import save
+from pag.datasets.preparation import prepare
 from stages import paths
 from stages.command import run_stage
 

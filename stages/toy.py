@@ -10,12 +10,12 @@ from torch import nn
 
 from pag.attacks.pgd import pgd
 from pag.attacks.threat_model import ThreatModel
-from pag.checkpoint import atomic_file, save_json
+from pag.checkpoint import save_arrays, save_json
 from pag.classifiers import build
 from pag.config.conf import ClassifierConfig
 from pag.config.toy import ToyConfig, load_toy
 from pag.datasets.base import ImageDataset, load, to_unit
-from pag.gradients.realizations import NearestNeighbour
+from pag.gradients.realizations import nearest_neighbour
 from pag.objectives.alignment import Alignment
 from pag.objectives.batch import Objective
 from pag.objectives.classification import cross_entropy
@@ -54,7 +54,9 @@ def classifier_config(toy: ToyConfig) -> ClassifierConfig:
     )
 
 
-def train(points: ImageDataset, objective: Objective, gradients: PointGradients | None, toy: ToyConfig, seed: int):
+def train(
+    points: ImageDataset, objective: Objective, gradients: PointGradients | None, toy: ToyConfig, seed: int
+) -> nn.Module:
     model = build("mlp", points.num_classes, points.image_shape, seed, hidden=toy.hidden)
     batches = Batches(points.train, points.levels, classifier_config(toy), seed, CPU, gradients, "all")
     train_classifier(model, batches, objective, points.validation, batches.config)
@@ -85,10 +87,13 @@ def summary(values: list[float]) -> dict[str, float | list[float]]:
 @click.command()
 def main() -> None:
     toy, points = load_toy(), load(paths.images("toy"))
-    neighbours = NearestNeighbour(points.train, points.levels, points.num_classes, toy.nn_candidates, seed=0)
+    neighbours = nearest_neighbour(points.train, points.levels, points.num_classes, 0, toy.nn_candidates)
     x = to_unit(points.train.images, points.levels)
-    gradients = PointGradients(neighbours(x, np.arange(len(x))).numpy())
-    runs = {"vanilla": (cross_entropy, None), "nn": (Alignment(toy.weight, points.num_classes), gradients)}
+    gradients = PointGradients(neighbours(x, torch.arange(len(x))).numpy())
+    runs: dict[str, tuple[Objective, PointGradients | None]] = {
+        "vanilla": (cross_entropy, None),
+        "nn": (Alignment(toy.weight, points.num_classes), gradients),
+    }
 
     scores: dict[str, dict[str, list[float]]] = {name: {"clean": [], "pgd": []} for name in runs}
     for seed in track(range(toy.seeds), "toy seeds"):
@@ -99,8 +104,7 @@ def main() -> None:
         if seed == 0:
             arrays = boundaries(models, points)
 
-    with atomic_file(paths.TOY_ARRAYS) as path:
-        np.savez(path, **arrays)
+    save_arrays(paths.TOY_ARRAYS, arrays)
     save_json(
         paths.TOY_METRICS,
         {"seeds": toy.seeds, **{name: {key: summary(v) for key, v in s.items()} for name, s in scores.items()}},

@@ -1,1 +1,111 @@
 """train_diffusion: the class-conditional DDPM with C + 1 classes → EMA weights, loss curve, a picture."""
+
+import csv
+
+import click
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from pag.checkpoint import atomic_directory, atomic_file, save_arrays, save_weights
+from pag.config.conf import DiffusionConfig, load_conf
+from pag.config.params import load_params
+from pag.datasets.base import ImageDataset, load, to_unit
+from pag.diffusion.images import resize
+from pag.diffusion.sampling import denoise_once, sample
+from pag.diffusion.schedule import NoiseSchedule
+from pag.diffusion.training import TrainedDiffusion, train
+from pag.diffusion.unet import build_unet
+from stages import paths
+from stages.command import run_stage
+from stages.device import best_device
+
+CURVE_POINTS = 200  # the loss curve is averaged down to this many rows
+ROWS = 4  # of the picture, one column per class
+SAMPLING_STEPS = 50
+
+
+@click.command()
+@click.argument("dataset")
+def main(dataset: str) -> None:
+    params, config, images = load_params(), load_conf(dataset).diffusion, load(paths.images(dataset))
+    with Progress() as progress:
+        task = progress.add_task(f"diffusion on {dataset}", total=config.steps)
+        trained = train(
+            images.train.images,
+            images.train.labels,
+            images.levels,
+            images.num_classes,
+            config,
+            params.seed,
+            best_device(),
+            on_step=lambda step, loss: progress.advance(task),
+        )
+    with atomic_directory(paths.diffusion(dataset)) as folder:
+        about = {
+            "diffusion": config.model_dump(mode="json"),
+            "num_classes": images.num_classes,
+            "image_shape": list(images.image_shape),
+            "dataset_hash": images.content_hash,
+            "seed": params.seed,
+        }
+        save_weights(folder / "ema.safetensors", trained.ema_weights, about)
+    save_curve(dataset, trained.losses)
+    save_picture(dataset, images, trained, config, params.seed)
+
+
+def save_curve(dataset: str, losses: list[float]) -> None:
+    with atomic_file(paths.diffusion_curve(dataset)) as path, open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["step", "loss"])
+        writer.writerows(zip(*curve(losses), strict=True))
+
+
+def curve(losses: list[float]) -> tuple[list[int], list[float]]:
+    """Steps and the mean loss of the steps up to each, at most CURVE_POINTS of them."""
+    parts = np.array_split(np.array(losses), min(CURVE_POINTS, len(losses)))
+    return np.cumsum([len(part) for part in parts]).tolist(), [float(part.mean()) for part in parts]
+
+
+def save_picture(
+    dataset: str, images: ImageDataset, trained: TrainedDiffusion, config: DiffusionConfig, seed: int
+) -> None:
+    """Rows of one picture per class: samples, or noisy and denoised test images where not all levels were trained."""
+    device = best_device()
+    channels, height, _ = images.image_shape
+    side = config.image_size or height
+    model = build_unet(config, channels, height, images.num_classes).to(device)
+    model.load_state_dict(trained.ema_weights)
+    schedule = NoiseSchedule.from_config(config)
+    classes = torch.arange(images.num_classes, device=device)
+    if config.noise_levels == "all":
+        steps = min(SAMPLING_STEPS, config.timesteps)
+        pictures = sample(model, schedule, classes.repeat(ROWS), (channels, side, side), steps, seed)
+        kind = "samples"
+    else:
+        firsts = images.test.select(first_of_each_class(images, ROWS // 2))
+        x0 = to_unit(firsts.images, images.levels).to(device)
+        x0 = resize(x0, (side, side)).clamp(0, 1) if side != height else x0
+        t = schedule.nearest_t(config.alpha_bar)
+        noisy, denoised = denoise_once(model, schedule, x0, classes.repeat(ROWS // 2), t, seed)
+        pictures = torch.stack([noisy, denoised], dim=1).unflatten(0, (ROWS // 2, -1)).transpose(1, 2).flatten(0, 2)
+        kind = "one-step denoising"
+    steps_seen, loss = curve(trained.losses)
+    arrays = {
+        "steps": np.array(steps_seen),
+        "loss": np.array(loss),
+        "images": pictures.unflatten(0, (-1, images.num_classes)).cpu().numpy(),
+        "class_names": np.array(images.class_names),
+        "kind": np.array(kind),
+    }
+    save_arrays(paths.diffusion_preview(dataset), arrays)
+
+
+def first_of_each_class(images: ImageDataset, count: int) -> np.ndarray:
+    """(count · num_classes,) indices of test images, class after class in every row."""
+    by_class = [np.flatnonzero(images.test.labels == y) for y in range(images.num_classes)]
+    return np.array([members[row % len(members)] for row in range(count) for members in by_class])
+
+
+if __name__ == "__main__":
+    run_stage(main)

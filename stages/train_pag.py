@@ -1,9 +1,12 @@
 """train_pag: classifiers whose input gradients align with one realisation; never trained on perturbed images."""
 
+from typing import get_args
+
 import click
 
 from pag.config.conf import load_conf
 from pag.config.params import load_params
+from pag.config.section import Realization
 from pag.datasets.base import load
 from stages import paths
 from stages.alignment import alignment
@@ -14,8 +17,8 @@ from stages.command import run_stage
 @click.command()
 @click.argument("dataset")
 @click.argument("arch")
-@click.argument("realization")
-def main(dataset: str, arch: str, realization: str) -> None:
+@click.argument("realization", type=click.Choice(get_args(Realization)))
+def main(dataset: str, arch: str, realization: Realization) -> None:
     params, conf = load_params(), load_conf(dataset)
     images = load(paths.images(dataset))
     objective, store, about = alignment(images, arch, realization, None, params, conf)

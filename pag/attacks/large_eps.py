@@ -10,8 +10,8 @@ from pag.attacks.threat_model import ThreatModel
 def large_eps_grid(model: Model, images: Tensor, eps: float, steps: int, num_classes: int) -> Tensor:
     """Every image moved towards every class by targeted L2 PGD: (B, num_classes, C, H, W) in [0, 1].
 
-    images: (B, C, H, W) in [0, 1]; eps: L2 radius. It starts at the image, so that the picture shows the gradients and no
-    noise; the step size 2.5 · eps / steps lets the path reach the sphere and bend along it.
+    images: (B, C, H, W) in [0, 1]; eps: L2 radius. It starts at the image, so that the picture shows the gradients and
+    no noise; the step size 2.5 · eps / steps lets the path reach the sphere and bend along it.
     """
     count = len(images)
     sources = images.repeat_interleave(num_classes, dim=0)

@@ -27,13 +27,13 @@ def pgd(
 ) -> Tensor:
     """Adversarial examples x + delta, ‖delta‖ ≤ eps, after `steps` of delta ← Π(delta + step_size · step(∇ loss)).
 
-    The last iterate is returned, detached: training wants the current adversary, and the best of all iterates would cost
-    a further forward pass. The model runs in the mode that the caller has set (in train mode its BatchNorm sees the
-    attack's batches); its parameters get no gradient. A step is one forward pass and one input gradient.
+    The last iterate is returned, detached: training wants the current adversary, and the best of all iterates would
+    cost a further forward pass. The model runs in the mode that the caller has set (in train mode its BatchNorm sees
+    the attack's batches); its parameters get no gradient. A step is one forward pass and one input gradient.
 
     images: (B, ...) inside `bounds`. labels: (B,) true classes, or with `targeted` the classes to move towards.
     generator: draws the start uniformly in the ball; None starts at the image itself.
-    loss: "ce" ascends CE(f(x_adv), labels); "kl" ascends KL(f(x) ‖ f(x_adv)), the attack of TRADES, which needs no labels.
+    loss: "ce" ascends CE(f(x_adv), labels); "kl" ascends KL(f(x) ‖ f(x_adv)), as TRADES does, and ignores the labels.
     bounds: the valid range of a pixel; None for unbounded inputs.
     """
     if steps < 1 or step_size <= 0:

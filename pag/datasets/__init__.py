@@ -1,20 +1,14 @@
-"""The data sets: one loader module each, named here; nothing is imported before it is used.
+"""The data sets: one loader module each, named here and imported when it is used.
 
 A new data set is one module with ``read(config: DataConfig) -> Source`` and one line in LOADERS.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pag.config.conf import DataConfig
-    from pag.datasets.base import ImageDataset
-
 LOADERS = {
+    "cifar10": "pag.datasets.torchvision_sets",
+    "cifar100": "pag.datasets.torchvision_sets",
     "digits": "pag.datasets.digits",
+    "folder": "pag.datasets.folder",
+    "mnist5k": "pag.datasets.mnist5k",
+    "stl10": "pag.datasets.torchvision_sets",
+    "tinyimagenet": "pag.datasets.tinyimagenet",
 }
-
-
-def prepare(name: str, config: "DataConfig", seed: int) -> "ImageDataset":
-    """The data set `name` as `config` describes it; see :func:`pag.datasets.preparation.prepare`."""
-    return import_module("pag.datasets.preparation").prepare(name, config, seed)

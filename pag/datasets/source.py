@@ -9,6 +9,10 @@ from pag.config.section import ConfigError
 from pag.datasets.base import Split
 
 
+class SourceError(ValueError):
+    """Raw images that are missing or cannot be used; the message is one line for the user."""
+
+
 @dataclass(frozen=True)
 class Source:
     """All the images that a loader found; `test` is None where the source has no official test part."""
@@ -19,15 +23,14 @@ class Source:
     levels: int = 255
 
 
-def raw_root(config: DataConfig, default: str | None = None) -> Path:
+def raw_root(config: DataConfig) -> Path:
     """Where the raw files are: `data.root`, relative to the repository.
 
     DVC runs queued experiments in temporary copies of the repository, without the files that git ignores; the
     repository itself is then named by the environment variable DVC_ROOT.
     """
-    root = config.root or default
-    if root is None:
+    if config.root is None:
         raise ConfigError(
             f"data.root: loader '{config.loader}' needs the folder or archive of the raw images, got null"
         )
-    return Path(os.environ.get("DVC_ROOT", ".")) / Path(root).expanduser()
+    return Path(os.environ.get("DVC_ROOT", ".")) / Path(config.root).expanduser()

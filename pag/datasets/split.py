@@ -34,9 +34,10 @@ def stratified(
     """
     counts = np.bincount(labels, minlength=len(class_names))
     held_out = int(np.ceil(fraction * len(labels)))
+    rarest = int(counts.argmin())
     problem = ConfigError(
-        f"data.{purpose}_fraction = {fraction} cannot be held out of {len(labels)} images in "
-        f"{len(class_names)} classes ({counts.min()} in '{class_names[int(counts.argmin())]}') with every class on both sides: "
+        f"data.{purpose}_fraction = {fraction} cannot be held out of {len(labels)} images with each of the "
+        f"{len(class_names)} classes on both sides ('{class_names[rarest]}' has {counts[rarest]}): "
         "use more images or another fraction"
     )
     if counts.min() < 2 or not len(class_names) <= held_out <= len(labels) - len(class_names):

@@ -76,16 +76,18 @@ def train(
         raise ValueError(f"images are {height}×{width}, the U-Net needs square ones: set diffusion.image_size")
     side = config.image_size or height
     schedule, trained_t = NoiseSchedule.from_config(config), timesteps_of(config)
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # slower on CPU at small sizes
     batch_shape = (config.batch_size, channels, side, side)
 
     # Initial weights and dropout inside the network come from the global RNG: seed it here, give it back afterwards.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(seed, "diffusion", "weights"))
-        model = build_unet(config, channels, height, num_classes).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = build_unet(config, channels, height, num_classes).to(device, memory_format=layout)  # type: ignore[call-overload]
         network = torch.compile(model, dynamic=False) if config.compile else model
         weights = list(model.parameters())
-        ema = [weight.detach().clone() for weight in weights]
-        optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=0.0)
+        values = [weight.detach() for weight in weights]  # the same memory, outside of autograd
+        ema = [value.clone() for value in values]
+        optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=0.0, fused=True)
         history = _LossHistory(on_step, config.lr)
 
         for step in range(config.steps):
@@ -95,7 +97,7 @@ def train(
             x0 = to_signed(data[rows] / levels, side)
             noise = draw.noise.to(device, non_blocking=True)
             class_labels = classes[rows].masked_fill(draw.drop_class.to(device, non_blocking=True), num_classes)
-            x_t = schedule.add_noise(x0, draw.t, noise).contiguous(memory_format=torch.channels_last)
+            x_t = schedule.add_noise(x0, draw.t, noise).contiguous(memory_format=layout)
 
             # Update the weights.
             torch.manual_seed(derive_seed(seed, "diffusion", "dropout", step))
@@ -107,7 +109,7 @@ def train(
             optimizer.step()
 
             # Update the moving average.
-            torch._foreach_lerp_(ema, [weight.detach() for weight in weights], 1 - ema_decay(step, config.ema_decay))
+            torch._foreach_lerp_(ema, values, 1 - ema_decay(step, config.ema_decay))
             history.add(loss.detach())
 
     names = [name for name, _ in model.named_parameters()]

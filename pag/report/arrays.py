@@ -34,7 +34,7 @@ class Diffusion:
     steps: np.ndarray  # (S,)
     loss: np.ndarray  # (S,)
     samples: ClassGrid
-    kind: str  # "samples" or "one-step denoising"
+    kind: str  # "samples", or "one-step denoising": rows of noisy images, each above the row of its denoised ones
 
 
 @dataclass(frozen=True)

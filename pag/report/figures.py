@@ -15,6 +15,7 @@ from pag.report import arrays
 from pag.report.arrays import ToyMap
 from pag.report.formats import NORM_NAMES, REALIZATION_NAMES, method_name, radius
 from pag.report.grids import Panel, diffusion_figure, large_eps_figure, realization_figure
+from pag.report.labels import label_points
 from pag.report.results import Results
 from pag.report.style import PLOT_DPI, colour, house_style, marker
 
@@ -86,55 +87,39 @@ def alignment_figure(dataset: str, scores: pd.DataFrame) -> Figure:
     robust = scores[scores["attack"] == "AutoAttack"]
     norms = list(dict.fromkeys(robust["norm"]))
     with house_style():
-        figure = Figure(figsize=(4.6 * len(norms), 3.8 * len(archs)), dpi=PLOT_DPI, layout="constrained")
+        figure = Figure(figsize=(4.8 * len(norms), 4.0 * len(archs)), dpi=PLOT_DPI, layout="constrained")
         panels = figure.subplots(len(archs), len(norms), squeeze=False)
+        drawn = []
         for row, arch in zip(panels, archs, strict=True):
             aligned = scores[(scores["arch"] == arch) & (scores["measure"] == "alignment")]
             alignment = aligned.set_index("method")["value"]
             for axes, norm in zip(row, norms, strict=True):
                 group = robust[(robust["arch"] == arch) & (robust["norm"] == norm)]
                 eps = group["eps"].min()
-                _scatter(axes, group[group["eps"] == eps], alignment)
+                drawn.append((axes, _scatter(axes, group[group["eps"] == eps], alignment)))
                 axes.set(xlabel="alignment (mean cosine with SBG)", ylabel="AutoAttack accuracy (%)")
                 axes.set_title(f"{dataset} / {arch}, {NORM_NAMES[norm]} radius {radius(eps)}")
+        figure.draw_without_rendering()  # settles the layout, which the places of the labels depend on
+        for axes, points in drawn:
+            names, colours = [method_name(m) for _, _, m in points], [colour(m) for _, _, m in points]
+            label_points(axes, [(x, y) for x, y, _ in points], names, colours)
         return figure
 
 
-def _scatter(axes: Axes, rows: pd.DataFrame, alignment: pd.Series) -> None:
-    """Points with their error; labels to the right, pushed apart where they would overlap."""
-    points = [
-        (float(alignment[row.method]), 100 * float(row.value), 100 * float(row.error), str(row.method))
-        for row in rows.itertuples()
-        if pd.notna(row.value) and pd.notna(alignment[row.method])
-    ]
-    for x, y, error, method in points:
-        axes.errorbar(x, y, yerr=error, elinewidth=1, color=colour(method))
-        axes.plot(x, y, color=colour(method), marker=marker(method), markersize=7, markeredgecolor="white")
-    axes.margins(x=0.12)
-    axes.set_ylim(-4, 104)
-    left, right = axes.get_xlim()
-    axes.set_xlim(left, right + 0.22 * (right - left))  # room for the labels
-    for (x, y, _, method), height in zip(points, _spread([point[:2] for point in points], 5.5), strict=True):
-        axes.annotate(
-            method_name(method),
-            (x, y),
-            xytext=(x + 0.035 * (right - left), height),
-            va="center",
-            fontsize=8,
-            color=colour(method),
-            arrowprops={"arrowstyle": "-", "color": "#AAAAAA", "linewidth": 0.6, "shrinkB": 4},
-        )
-
-
-def _spread(points: list[tuple[float, float]], gap: float) -> list[float]:
-    """Heights near the points' own, each at least `gap` above the next lower one."""
-    heights = [0.0] * len(points)
-    order = sorted(range(len(points)), key=lambda index: points[index][1])
-    lowest = -np.inf
-    for index in order:
-        heights[index] = lowest = max(points[index][1], lowest + gap)
-    excess = max(0.0, lowest - 102)
-    return [height - excess for height in heights]
+def _scatter(axes: Axes, rows: pd.DataFrame, alignment: pd.Series) -> list[tuple[float, float, str]]:
+    """Draw a point with its error bar per method; returns (alignment, accuracy in percent, method)."""
+    points = []
+    for row in rows.itertuples():
+        method, x, y = str(row.method), float(alignment[row.method]), 100 * float(row.value)
+        if np.isnan(x) or np.isnan(y):
+            continue
+        axes.errorbar(x, y, yerr=100 * float(row.error), elinewidth=1, color=colour(method))
+        axes.plot(x, y, color=colour(method), marker=marker(method), markersize=7.5, markeredgecolor="white")
+        points.append((x, y, method))
+    axes.margins(x=0.15)
+    axes.set_ylim(-4, 108)
+    axes.set_yticks(range(0, 101, 20))
+    return points
 
 
 def toy_figure(toy: ToyMap) -> Figure:

@@ -43,16 +43,19 @@ def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
     with house_style():
         picture = _mosaic(diffusion.samples, image_tile)
         height, width = picture.pixels.shape[:2]
-        plot_width, plot_height, left = 480, max(height, 300), 80
+        plot_width, plot_height, left = 480, max(height, 220), 80
         figure = pixel_figure(left + plot_width + 90 + width + MARGIN, SUPTITLE + TITLE + plot_height + 60)
         _suptitle(figure, f"{dataset}: diffusion model")
         axes = pixel_axes(figure, left, SUPTITLE + TITLE, plot_width, plot_height)
         axes.plot(diffusion.steps, diffusion.loss, color="#BBBBBB", linewidth=0.8, label="recorded")
         axes.plot(diffusion.steps, _running_mean(diffusion.loss), color="#0072B2", linewidth=1.6, label="running mean")
-        axes.set(title="Training loss", xlabel="training step", ylabel="loss", yscale="log")
+        axes.set(xlabel="training step", ylabel="loss", yscale="log")
+        axes.set_title("Training loss", pad=22)
         axes.legend(loc="upper right")
         axes = pixel_axes(figure, left + plot_width + 90, SUPTITLE + TITLE, width, height)
-        _draw(axes, picture, _shown_names(diffusion.samples), None)
+        alternating = [("noisy", "denoised")[row % 2] for row in range(len(picture.row_centres))]
+        rows = alternating if diffusion.kind == "one-step denoising" else None
+        _draw(axes, picture, _shown_names(diffusion.samples), rows)
         axes.set_title(diffusion.kind.capitalize(), pad=22)
         return figure
 

@@ -8,6 +8,7 @@ import numpy as np
 TILE = 64  # pixels a side at least; small images are enlarged by a whole factor, so that every pixel stays square
 GAP = 6  # pixels between tiles
 FRAME = (0.835, 0.369, 0.0)  # around the tile of an image's own class
+OUTLINE = 0.8  # grey of the line around every other tile, which tells a light tile from the page
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ def mosaic(tiles: list[list[np.ndarray]], frames: list[int | None], wide_gap_aft
     pixels = np.ones((tops[-1] + height + GAP, lefts[-1] + width + GAP, 3))
     for row, (top, framed) in enumerate(zip(tops, frames, strict=True)):
         for column, left in enumerate(lefts):
-            if column == framed:
-                margin = GAP // 2 + 1
-                pixels[top - margin : top + height + margin, left - margin : left + width + margin] = FRAME
+            margin, line = (GAP // 2 + 1, FRAME) if column == framed else (1, OUTLINE)
+            pixels[top - margin : top + height + margin, left - margin : left + width + margin] = line
             tile = tiles[row][column].repeat(factor, axis=0).repeat(factor, axis=1)
             pixels[top : top + height, left : left + width] = tile
     row_centres = [top + height / 2 - 0.5 for top in tops]

@@ -74,7 +74,7 @@ def _introduction(params: Params, results: Results) -> str:
             f"- Methods: {', '.join(method_name(method) for method in params.methods())}",
             f"- Machine: {machines}",
             "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial, sqrt(p (1 − p) / n), "
-            "over the n images behind a number; they do not contain the spread over training seeds.",
+            "over the n images behind a number: without the spread over training seeds, and 0 at 0 and 100 %.",
             "- Every number as CSV: [tables/all.csv](tables/all.csv)",
         ]
     )

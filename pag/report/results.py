@@ -41,6 +41,7 @@ COLUMNS = [
     "trained_eps",
     "train_images",
     "hardware",
+    "note",  # what is special about the data, e.g. "JPEG copy"
 ]
 
 
@@ -174,6 +175,7 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
         "trained_eps": trained.eps if trained else None,
         "train_images": metrics.train_images,
         "hardware": metrics.hardware,
+        "note": metrics.data_note,
     }
     rows = [_accuracy("clean", "none", metrics.clean_accuracy, metrics.n_clean, paper.paper_clean(*name))]
     for norm, radii in conf.evaluation.threat_models.items():

@@ -118,12 +118,12 @@ def reaches(value: float, needed: float) -> bool:
 
 def beats(where: str, ours: Score, other: Score) -> Check:
     text, difference, error = _compare(where, ours, other)
-    return Check(f"{text}, needs more than the error", difference > error)
+    return Check(text, difference > error)
 
 
 def at_least(where: str, ours: Score, other: Score) -> Check:
     text, difference, error = _compare(where, ours, other)
-    return Check(f"{text}, may lie below by the error", difference >= -error)
+    return Check(text, difference >= -error)
 
 
 def _compare(where: str, ours: Score, other: Score) -> tuple[str, float, float]:

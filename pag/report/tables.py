@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pag.report.formats import MISSING, NORM_NAMES, measured, method_name, percent, points, radius, threat
+from pag.report.formats import MISSING, NORM_NAMES, measured, method_name, points, radius, threat
 from pag.report.paper import variant_mark
 from pag.report.results import Run
 
@@ -23,8 +23,8 @@ TIDY = {
     "paper": "paper",
     "difference": "difference",
     "median_distance": "median_distance",
+    "note": "note",
 }
-NO_PAPER = "–"
 
 
 def tidy_table(scores: pd.DataFrame) -> pd.DataFrame:
@@ -62,13 +62,12 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def accuracy_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
     """Clean and AutoAttack accuracies of one dataset and architecture in percent, beside the paper's."""
     accuracies = scores[scores["measure"].isin(["clean", "robust"])]
-    compared = bool(accuracies["paper"].notna().any())
     models = accuracies[accuracies["measure"] == "robust"][["norm", "eps"]].drop_duplicates()
     names = [threat(str(norm), float(eps)) for norm, eps in models.itertuples(index=False)]
     rows = []
     for run in runs:
         own = accuracies[accuracies["method"] == run.method]
-        cells = [_cell(score, compared) for score in own.itertuples()]
+        cells = [_cell(score) for score in own.itertuples()]
         weight = "" if run.metrics.alignment_weight is None else f"{run.metrics.alignment_weight:g}"
         alignment = MISSING if run.metrics.alignment is None else f"{run.metrics.alignment:.3f}"
         sizes = str(run.metrics.n_clean), str(run.metrics.n_examples)
@@ -84,8 +83,8 @@ def accuracy_caption(dataset: str, arch: str, scores: pd.DataFrame) -> str:
     mark = variant_mark(dataset)
     what = f"; measured on a {mark} of the paper's images" if mark else ""
     return (
-        "Percent: measured ± standard error / paper / difference in points"
-        f" ({NO_PAPER} where the paper has no number){what}. The paper attacked the full test set."
+        "Percent: measured ± standard error, and where the paper has a number / paper / difference in points"
+        f"{what}. The paper attacked the full test set."
     )
 
 
@@ -94,13 +93,12 @@ def foolbox_table(runs: Sequence[Run], scores: pd.DataFrame) -> str | None:
     results = scores[scores["measure"] == "foolbox"]
     if results.empty:
         return None
-    compared = bool(results["paper"].notna().any())
     rows = []
     for attack in dict.fromkeys(results["attack"]):
         own = results[results["attack"] == attack]
         known = own.dropna(subset=["value"])
         limit = MISSING if known.empty else _limit(known.iloc[0])
-        rows.append([str(attack), limit, *[_foolbox_cell(score, compared) for score in own.itertuples()]])
+        rows.append([str(attack), limit, *[_foolbox_cell(score) for score in own.itertuples()]])
     header = [f"{method_name(run.method)} (n = {run.metrics.n_examples})" for run in runs]
     return markdown(["Attack", "radius", *header], rows)
 
@@ -110,7 +108,7 @@ def toy_table(scores: pd.DataFrame) -> str:
     rows = []
     for method in dict.fromkeys(scores["method"]):
         own = scores[scores["method"] == method]
-        cells = [_cell(score, True) for score in own.itertuples()]
+        cells = [_cell(score) for score in own.itertuples()]
         rows.append([method_name(str(method)), *cells, str(int(own["n"].iloc[0]))])
     return markdown(["Method", "Clean", "PGD", "seeds"], rows)
 
@@ -126,22 +124,20 @@ def cost_table(runs: Sequence[Run]) -> str:
     return markdown(["Method", "training (s)", "per step (ms)", "machine"], rows)
 
 
-def _cell(score: object, compared: bool) -> str:
-    """'74.5 ± 2.2', with '/ 55.4 / +19.1' after it in a table that is compared with the paper."""
+def _cell(score: object) -> str:
+    """'74.5 ± 2.2', followed by '/ 55.39 / +19.1' where the paper has a number."""
     value, error, paper = score.value, score.error, score.paper  # type: ignore[attr-defined]
     text = measured(value, error)
-    if not compared:
-        return text
     if math.isnan(paper):
-        return f"{text} / {NO_PAPER} / {NO_PAPER}"
-    difference = NO_PAPER if math.isnan(value) else points(value - paper)
-    return f"{text} / {percent(paper)} / {difference}"
+        return text
+    difference = "–" if math.isnan(value) else points(value - paper)
+    return f"{text} / {100 * paper:.2f} / {difference}"
 
 
-def _foolbox_cell(score: object, compared: bool) -> str:
+def _foolbox_cell(score: object) -> str:
     """The accuracy cell, followed by the median size of the perturbations that succeeded."""
     distance = score.median_distance  # type: ignore[attr-defined]
-    text = _cell(score, compared)
+    text = _cell(score)
     return text if math.isnan(distance) else f"{text} (median {distance:.3g})"
 
 

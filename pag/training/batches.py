@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pag.config.conf import ClassifierConfig
-from pag.datasets import augment
+import pag.datasets.augment as augment
 from pag.datasets.base import Split, to_unit
 from pag.objectives.batch import Batch
 from pag.seeding import derive_seed, generator
@@ -96,7 +96,7 @@ class Batches:
         for step in range(len(self)):
             # sorted, since neighbouring rows of a memory map share pages; a batch is a set
             rows = np.sort(order[step * self.config.batch_size : (step + 1) * self.config.batch_size])
-            images = self._to_device(augment.apply(plan, rows, torch.from_numpy(self.split.images[rows])))
+            images = self._to_device(augment.apply(plan, torch.from_numpy(rows), torch.from_numpy(self.split.images[rows])))
             yield Batch(
                 images=to_unit(images, self.levels),
                 labels=self._to_device(torch.from_numpy(self.split.labels[rows])),
@@ -121,7 +121,7 @@ class Batches:
     def _directions(self, rows: np.ndarray, target_classes: Tensor, plan: augment.AugmentationPlan) -> Tensor:
         assert self.gradients is not None
         directions = torch.from_numpy(self.gradients.read(rows, target_classes.numpy()))  # int8 (B, k, C, H, W)
-        return self._to_device(augment.apply(plan, rows, directions))
+        return self._to_device(augment.apply(plan, torch.from_numpy(rows), directions))
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cpu":

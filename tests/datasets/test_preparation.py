@@ -6,8 +6,9 @@ from sklearn.datasets import load_digits
 
 from pag.config.conf import DataConfig
 from pag.config.section import ConfigError
-from pag.datasets import LOADERS, prepare
+from pag.datasets import LOADERS
 from pag.datasets.base import Split
+from pag.datasets.preparation import prepare
 from pag.datasets.source import Source
 
 DIGITS = DataConfig(loader="digits", test_fraction=0.2)
@@ -74,7 +75,12 @@ BAD = {
     "no test part": ([5, 5], None, {}, "has no official test part, set a fraction"),
     "two test parts": ([5, 5], 2, {"test_fraction": 0.2}, "has an official test part, set null"),
     "resizing": ([5, 5], 2, {"image_size": 9}, "does not resize, its images have 4 pixels a side"),
-    "limit": ([5, 5], 2, {"train_limit": 1}, "cannot be held out of 1 images in 2 classes (0 in 'class 1')"),
+    "limit": (
+        [5, 5],
+        2,
+        {"train_limit": 1},
+        "cannot be held out of 1 images with each of the 2 classes on both sides ('class 1' has 0)",
+    ),
 }
 
 

@@ -140,7 +140,9 @@ def write_arrays(folder: Path, dataset: str, images: np.ndarray, labels: np.ndar
     loss = 0.1 + np.exp(-steps / 200) * np.exp(0.2 * generator.normal(size=steps.shape))
     samples = np.clip(means[None] + 0.05 * generator.normal(size=(3, count, *shape)), 0, 1)
     names = np.array(class_names)
-    np.savez(home / "diffusion.npz", steps=steps, loss=loss, images=samples, kind="samples", class_names=names)
+    np.savez(
+        home / "diffusion.npz", steps=steps, loss=loss, images=samples, kind="one-step denoising", class_names=names
+    )
 
 
 def write_toy_arrays(folder: Path) -> None:

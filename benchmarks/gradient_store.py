@@ -1,0 +1,213 @@
+"""The gradient store at CIFAR shapes: size, fidelity, and shuffled reads against np.memmap and other Zarr readers.
+
+Reads: batches of 64 images in an endless shuffled order, with k = 1 random class or all k = 10, from a store whose
+files the operating system holds in memory. np.memmap reads the same directions from a file without checksums. Three
+comparisons, each a ratio of throughputs:
+
+- read_over_memmap: both held to a quarter of the store in memory, the store by `max_resident_bytes`, the memmap by
+  returning its pages to the operating system each time the 64 KiB around its reads sum up to the bound.
+- unbounded_over_memmap: both may keep all of it.
+- bounded_over_unbounded_memmap: the store held to a quarter, the memmap free.
+"""
+
+import mmap
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import zarr
+
+from benchmarks.harness import measure, report
+from pag.gradients.quantization import quantize
+from pag.gradients.store import GradientStore
+from pag.gradients.store_writer import StoreWriter, required_bytes
+
+IMAGES, CLASSES, IMAGE_SHAPE = 16_000, 10, (3, 32, 32)
+SHAPE = (IMAGES, CLASSES, *IMAGE_SHAPE)
+PIXELS = int(np.prod(IMAGE_SHAPE))
+BATCH = 64
+POOL = 1000  # images of different random gradients; the store repeats them
+FAULT_BYTES = 64 << 10  # what Linux maps around a page fault
+
+Read = Callable[[np.ndarray, np.ndarray], Any]
+
+
+@click.command(help=__doc__)
+@click.option("--json", is_flag=True, help="Print one JSON object instead of a table.")
+def main(json: bool) -> None:
+    report("gradient_store", run(), json)
+
+
+def run() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        gradients = np.random.default_rng(0).standard_normal((POOL, *SHAPE[1:]), np.float32)
+        results: dict[str, Any] = {
+            "bytes_per_pixel": {
+                bits: required_bytes(SHAPE, int(bits)) / (IMAGES * CLASSES * PIXELS) for bits in ("8", "4")
+            },
+            "cosine": cosines(),
+            "write": writing(folder, gradients),
+        }
+        for k in (1, CLASSES):
+            for comparison, ratio in reading(folder, k).items():
+                results.setdefault(comparison, {})[f"k={k}"] = ratio
+        return results
+
+
+def cosines() -> dict[str, Any]:
+    """Cosine of quantised with float directions of 3,072 pixels: mean and least of 2,000."""
+    rng = np.random.default_rng(1)
+    draws = {
+        "normal": rng.standard_normal((2000, PIXELS)),
+        "laplace": rng.laplace(size=(2000, PIXELS)),
+        "student_t3": rng.standard_t(3, (2000, PIXELS)),
+    }
+    results: dict[str, Any] = {}
+    for name, gradients in draws.items():
+        for bits in (8, 4):
+            values = quantize(gradients.astype(np.float32), bits)[1]
+            results.setdefault(f"{bits} bits", {})[name] = {"mean": float(values.mean()), "min": float(values.min())}
+    return results
+
+
+def writing(folder: Path, gradients: np.ndarray) -> dict[str, float]:
+    """Write the store that is read afterwards, and the same directions as a plain file; their seconds."""
+    flat = gradients.reshape(-1, PIXELS)
+
+    def store(bits: int) -> None:
+        with StoreWriter(folder / f"store{bits}", SHAPE, {}, bits) as writer:
+            for _ in range(IMAGES // POOL):
+                writer.append(gradients)
+
+    def plain() -> None:
+        """Quantise and write, with neither checksums nor index."""
+        with open(folder / "plain", "wb") as file:
+            for _ in range(IMAGES // POOL):
+                file.write(quantize(flat, 8)[0].data)
+
+    def raw() -> None:
+        """Write directions that are there already."""
+        directions = np.zeros((POOL, *SHAPE[1:]), np.int8)
+        with open(folder / "raw", "wb") as file:
+            for _ in range(IMAGES // POOL):
+                file.write(directions.data)
+
+    seconds = measure({"8": lambda: store(8), "4": lambda: store(4), "plain": plain, "raw": raw}, repeats=1)
+    pixels = IMAGES * CLASSES * PIXELS
+    return {
+        "8 bits, Mpixel/s": pixels / seconds["8"] / 1e6,
+        "4 bits, Mpixel/s": pixels / seconds["4"] / 1e6,
+        "over_quantising_to_a_plain_file": seconds["plain"] / seconds["8"],
+        "over_a_plain_file_of_int8": seconds["raw"] / seconds["8"],
+    }
+
+
+def reading(folder: Path, k: int) -> dict[str, Any]:
+    """Throughput ratios of shuffled reads with k classes an image."""
+    size = required_bytes(SHAPE, 8)
+    bound = size // 4
+    plain = folder / "plain"
+    stores = {
+        "bounded": GradientStore.open(folder / "store8", max_resident_bytes=bound),
+        "unbounded": GradientStore.open(folder / "store8", max_resident_bytes=size),
+        "4 bits": GradientStore.open(folder / "store4", max_resident_bytes=size),
+    }
+    for store in stores.values():  # the first touch of a shard verifies it
+        store.read_all_classes(np.arange(0, IMAGES, store.layout.images_per_shard))
+    memmap = np.memmap(plain, np.int8, "r", shape=SHAPE)
+    fast: dict[str, Read] = {
+        "memmap": lambda indices, classes: memmap[indices[:, None], classes],
+        "bounded memmap": BoundedMemmap(plain, bound).read,
+        **{name: store.read for name, store in stores.items()},
+    }
+    check_agreement({**fast, **libraries(folder / "store8")})
+    seconds = measure(sweeps(fast, k, batches=60), repeats=15)
+    # The libraries are slower by orders of magnitude: fewer batches, and a memmap measured beside them.
+    slow = measure(sweeps({"memmap": fast["memmap"], **libraries(folder / "store8")}, k, batches=4), repeats=5)
+    return {
+        "read_over_memmap": seconds["bounded memmap"] / seconds["bounded"],
+        "unbounded_over_memmap": seconds["memmap"] / seconds["unbounded"],
+        "bounded_over_unbounded_memmap": seconds["memmap"] / seconds["bounded"],
+        "4_bits_over_memmap": seconds["memmap"] / seconds["4 bits"],
+        "microseconds_per_batch": {name: 1e6 * value / 60 for name, value in seconds.items()},
+        "libraries_over_memmap": {name: slow["memmap"] / slow[name] for name in slow if name != "memmap"},
+    }
+
+
+class BoundedMemmap:
+    """np.memmap that returns its pages when those it may have touched sum up to a bound."""
+
+    def __init__(self, path: Path, bound: int) -> None:
+        self.memmap, self.bound = np.memmap(path, np.int8, "r", shape=SHAPE), bound
+        self.touched = np.zeros(path.stat().st_size // FAULT_BYTES + 1, bool)
+
+    def read(self, indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        self.touched[(indices[:, None] * CLASSES + classes) * PIXELS // FAULT_BYTES] = True
+        if np.count_nonzero(self.touched) * FAULT_BYTES > self.bound:
+            self.memmap._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            self.touched[:] = False
+        return self.memmap[indices[:, None], classes]
+
+
+def libraries(path: Path) -> dict[str, Read]:
+    """Other Zarr readers of the same store, as far as they are installed."""
+    readers: dict[str, Read] = {"zarr-python": _zarr_read(path)}
+    try:
+        import zarrs  # noqa: F401
+
+        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+            readers["zarr-python with zarrs"] = _zarr_read(path)
+    except ImportError:
+        pass
+    try:
+        import tensorstore
+
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / "directions")}}
+        array = tensorstore.open(spec, read=True).result()
+        readers["tensorstore"] = lambda indices, classes: array[indices[:, None], classes].read().result()
+    except ImportError:
+        pass
+    return readers
+
+
+def _zarr_read(path: Path) -> Read:
+    array = zarr.open_group(path, mode="r")["directions"]
+    assert isinstance(array, zarr.Array)
+    return lambda indices, classes: array.vindex[indices[:, None], classes]
+
+
+def sweeps(reads: dict[str, Read], k: int, batches: int) -> dict[str, Callable[[], None]]:
+    """One call of each reads its next `batches` batches; all readers see the same order."""
+
+    def sweep(read: Read, order: Iterator[tuple[np.ndarray, np.ndarray]]) -> Callable[[], None]:
+        def call() -> None:
+            for _ in range(batches):
+                read(*next(order))
+
+        return call
+
+    return {name: sweep(read, shuffled(k)) for name, read in reads.items()}
+
+
+def shuffled(k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(2)
+    while True:
+        order = rng.permutation(IMAGES)[: IMAGES // BATCH * BATCH].reshape(-1, BATCH)
+        for indices in order:
+            yield indices, np.argsort(rng.random((BATCH, CLASSES)), axis=1)[:, :k]
+
+
+def check_agreement(reads: dict[str, Read]) -> None:
+    """All readers of 8 bits give the same directions."""
+    indices, classes = next(shuffled(2))
+    expected = reads["memmap"](indices, classes)
+    for name, read in reads.items():
+        assert name == "4 bits" or np.array_equal(np.asarray(read(indices, classes)), expected), name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Distillation: g(x, y) of every training image and class, from any source, into a gradient store."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pag.datasets.base import Split, to_unit
+from pag.gradients.shards import Shape
+from pag.gradients.store_writer import StoreWriter, required_bytes
+
+# images float32 (B, C, H, W) in [0, 1] and their indices int64 (B,) in the split → float32 (B, K, C, H, W)
+Gradients = Callable[[Tensor, Tensor], Tensor]
+
+PREVIEW_CLASSES = 10  # columns that a figure has room for
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a distillation gave."""
+
+    images: int
+    images_per_second: float
+    cosine_mean: float  # of the stored directions with the float gradients
+    cosine_min: float
+    bytes: int
+
+
+def distill(
+    gradients: Gradients,
+    images: np.ndarray,
+    path: Path,
+    *,
+    levels: int,
+    num_classes: int,
+    attributes: Mapping[str, Any],
+    bits: int,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> Summary:
+    """Write the store at `path`: the gradients of all `images`, raw (N, C, H, W) with `levels`, possibly memory-mapped.
+
+    attributes: what the gradients are of, for GradientStore.open's `expect`. progress: called with the number of images
+    after each batch. Raises ValueError before any work when the disk has no room; a failure leaves no store behind.
+    """
+    channels, height, width = images.shape[1:]
+    shape = (len(images), num_classes, channels, height, width)
+    print(check_room(path, shape, bits, batch_size))
+    start = time.perf_counter()
+    with StoreWriter(path, shape, attributes, bits) as writer:
+        for first in range(0, len(images), batch_size):
+            batch = to_unit(images[first : first + batch_size], levels).to(device)
+            writer.append(gradients(batch, torch.arange(first, first + len(batch))))
+            if progress is not None:
+                progress(len(batch))
+    rate = len(images) / (time.perf_counter() - start)
+    return Summary(len(images), rate, writer.cosine_mean, writer.cosine_min, required_bytes(shape, bits))
+
+
+def check_room(path: Path, shape: Shape, bits: int, batch_size: int) -> str:
+    """One line on the disk and memory that a store takes. Raises ValueError when the disk has no room for it."""
+    needed = required_bytes(shape, bits)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    size = f"{path}: {shape[0]} images × {shape[1]} classes in {bits} bits"
+    if needed > free:
+        smaller = f"set distill.bits to 4 ({_size(required_bytes(shape, 4))}), " if bits == 8 else ""
+        raise ValueError(
+            f"{size} need {_size(needed)}, and {folder} has {_size(free)} free: {smaller}lower data.train_limit, "
+            "or choose another realization"
+        )
+    in_memory = 2 * batch_size * int(np.prod(shape[1:])) * 4  # one batch is made while another is written
+    return f"{size} take {_size(needed)} of {_size(free)} on disk, and {_size(in_memory)} of memory beside the model"
+
+
+def preview(
+    gradients: Gradients, train: Split, levels: int, num_classes: int, device: torch.device | str = "cpu"
+) -> dict[str, np.ndarray]:
+    """What a figure of the realisation shows: the first image of each of the first PREVIEW_CLASSES classes.
+
+    images: float32 (n, C, H, W) in [0, 1]; gradients: float32 (n, n, C, H, W), by image and by target class.
+    """
+    shown = min(num_classes, PREVIEW_CLASSES)
+    indices = np.array([np.flatnonzero(train.labels == label)[0] for label in range(shown)])
+    images = to_unit(train.images[indices], levels)
+    # Image by image: with 200 classes the gradients of one are already 10 MB.
+    rows = [
+        gradients(images[row : row + 1].to(device), torch.from_numpy(indices[row : row + 1]))[0, :shown].cpu()
+        for row in range(shown)
+    ]
+    return {"images": images.numpy(), "gradients": torch.stack(rows).numpy()}
+
+
+def _size(number: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.1f} GB"

@@ -1,0 +1,90 @@
+"""Directions as small integers.
+
+The alignment loss is a cosine, so a gradient's length is never used: each direction (one image, one class) is divided
+by its largest absolute pixel and rounded to integers. Only directions are kept, no scales.
+
+- 8 bits: q = round(127 · g / max|g|), in −127..127.
+- 4 bits: q = round(7 · g / (r · max|g|)) clipped to −7..7, two pixels to a byte. With so few levels it pays to clip the
+  largest pixels; r is the ratio of CLIP_RATIOS that gives the best cosine with g.
+
+Both work on each direction alone, so the result does not depend on the batch it comes in.
+
+Mean cosine with the float direction, 3,072 pixels (`python -m benchmarks.gradient_store` measures it anew):
+
+    pixels drawn from   8 bits    4 bits
+    normal              0.99996   0.9935
+    Laplace             0.99990   0.9863
+    Student t, 3 d.o.f. 0.9994    0.9497
+
+Levels of unequal width would add .001 to 4 bits for normal pixels and .004 for Laplace ones; equal ones were kept,
+since any reader then gets the direction by sign extension alone.
+"""
+
+import numpy as np
+
+LEVELS = {8: 127, 4: 7}  # largest quantised value, by bits
+CLIP_RATIOS = (1.0, 0.85, 0.72, 0.61, 0.52, 0.44, 0.37, 0.3, 0.22, 0.15)
+BYTES_AT_ONCE = 1 << 20  # of float32 directions: what fits a core's second-level cache with its temporaries
+
+# The two signed nibbles of every byte, the high one first.
+_NIBBLES = np.stack([np.arange(256) >> 4, np.arange(256) & 15], axis=1).astype(np.int8)
+_NIBBLES[_NIBBLES > 7] -= 16
+
+
+def quantize(gradients: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """int8 directions and their cosines with `gradients`, which are float32 (rows, pixels), one direction a row.
+
+    Returns (rows, pixels) int8 and (rows,) float64. A zero direction stays zero, and its cosine counts as 1.
+    Raises FloatingPointError when a gradient is not finite.
+    """
+    assert gradients.dtype == np.float32 and gradients.ndim == 2, (gradients.dtype, gradients.shape)
+    quantized = np.empty(gradients.shape, np.int8)
+    cosines = np.empty(len(gradients))
+    rows = max(1, BYTES_AT_ONCE // (4 * gradients.shape[1]))
+    for start in range(0, len(gradients), rows):
+        part = slice(start, start + rows)
+        quantized[part], cosines[part] = _quantize_block(gradients[part], bits)
+    return quantized, cosines
+
+
+def pack(quantized: np.ndarray) -> np.ndarray:
+    """Two 4-bit values to a byte along the last axis, the first in the high nibble: int8 (…, W) → uint8 (…, ⌈W/2⌉).
+
+    An odd width is filled up with a zero.
+    """
+    nibbles = quantized.view(np.uint8) & 15
+    if nibbles.shape[-1] % 2:
+        nibbles = np.concatenate([nibbles, np.zeros_like(nibbles[..., :1])], axis=-1)
+    return nibbles[..., ::2] << 4 | nibbles[..., 1::2]
+
+
+def unpack(packed: np.ndarray, width: int) -> np.ndarray:
+    """Undo `pack`: uint8 (…, ⌈width/2⌉) → int8 (…, width)."""
+    pairs = np.take(_NIBBLES.view(np.int16)[:, 0], packed)
+    return pairs.view(np.int8)[..., :width]
+
+
+def _quantize_block(gradients: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    largest = np.maximum(gradients.max(axis=1), -gradients.min(axis=1))[:, None]
+    if not np.isfinite(largest).all():
+        raise FloatingPointError("a gradient is not finite: the network or its weights are broken")
+    # Dividing first keeps the tiniest directions (1e-40) from overflowing the scale.
+    unit = gradients / np.where(largest > 0, largest, np.float32(1))
+    ratios = CLIP_RATIOS if bits == 4 else (1.0,)
+    best, best_cosines = _round(unit, ratios[0], bits)
+    for ratio in ratios[1:]:
+        candidate, cosines = _round(unit, ratio, bits)
+        better = cosines > best_cosines
+        best[better], best_cosines[better] = candidate[better], cosines[better]
+    return best, best_cosines
+
+
+def _round(unit: np.ndarray, ratio: float, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Quantise directions whose largest absolute value is 1, clipping at `ratio`; with their cosines."""
+    values = unit * np.float32(LEVELS[bits] / ratio)
+    np.rint(values, out=values)
+    if ratio < 1:
+        np.clip(values, -LEVELS[bits], LEVELS[bits], out=values)
+    products = np.einsum("rp,rp->r", values, unit).astype(np.float64)
+    norms = np.sqrt(np.einsum("rp,rp->r", values, values) * np.einsum("rp,rp->r", unit, unit), dtype=np.float64)
+    return values.astype(np.int8), np.where(norms > 0, products / np.maximum(norms, 1e-30), 1.0)

@@ -1,0 +1,21 @@
+"""report: tables, figures and the claims, from result files only."""
+
+import click
+
+from pag.config.conf import load_conf
+from pag.config.params import load_params
+from pag.report.page import write_report
+from stages import paths
+from stages.command import run_stage
+
+
+@click.command()
+def main() -> None:
+    params = load_params()
+    confs = {dataset: load_conf(dataset) for dataset in params.datasets}
+    write_report(params, confs, paths.RESULTS, paths.REPORT)
+    click.echo(f"{paths.REPORT / 'report.md'}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

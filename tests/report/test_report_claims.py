@@ -1,0 +1,158 @@
+"""Each claim holds on results made for it, and stops holding when the one number that matters is changed."""
+
+import pandas as pd
+import pytest
+
+from pag.report.claims import judge
+from pag.report.results import read_results
+from pag.report.rules import CLAIMS
+
+
+def findings(experiment, number: int) -> list:
+    results = read_results(*experiment.load(), experiment.folder)
+    return [finding for finding in judge(results.scores) if finding.claim.number == number]
+
+
+def outcome(experiment, number: int) -> str:
+    (finding,) = findings(experiment, number)
+    return finding.outcome
+
+
+def test_all_nine_claims_are_registered_in_order_with_a_rule():
+    assert [claim.number for claim in CLAIMS] == list(range(1, 10))
+    assert all(claim.rule and claim.statement for claim in CLAIMS)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6, 8, 9])
+def test_the_unchanged_results_support_the_claim(metrics, number):
+    assert outcome(metrics, number) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("number", "changed"),
+    [
+        (1, ("oi", "L2", "0.5", 0.48)),  # vanilla + 9 points
+        (1, ("sbg", "L2", "0.5", 0.63)),  # vanilla + 24 points
+        (2, ("nn", "Linf", "0.1", 0.99)),
+        (3, ("at-l2", "L2", "1.0", 0.19)),  # SBG is above, but by less than the standard error
+        (3, ("at-l2", "Linf", "0.2", 0.30)),
+        (6, ("at-l2+sbg", "L2", "0.5", 0.70)),  # the seen norm
+        (6, ("at-l2+sbg", "Linf", "0.1", 0.70)),  # the unseen norm
+    ],
+)
+def test_one_changed_accuracy_refutes_the_claim(metrics, number, changed):
+    metrics.change_robust(*changed)
+    assert outcome(metrics, number) == "does not hold"
+
+
+@pytest.mark.parametrize(("method", "value"), [("oi", 0.49), ("sbg", 0.64)])
+def test_claim_1_holds_at_exactly_the_gain_it_asks_for(metrics, method, value):
+    metrics.change_robust(method, "L2", "0.5", value)
+    assert outcome(metrics, 1) == "holds"
+
+
+def test_claim_1_asks_for_clean_accuracy_near_adversarial_training_or_else_vanilla(metrics):
+    metrics.change("cm", clean_accuracy=0.92)  # AT-Linf has 0.98
+    assert outcome(metrics, 1) == "does not hold"
+    metrics.lists |= {"baselines": ["vanilla"], "robust": []}
+    assert outcome(metrics, 1) == "holds"
+    metrics.change("cm", clean_accuracy=0.78)  # vanilla has 0.99
+    assert outcome(metrics, 1) == "does not hold"
+
+
+def test_claim_2_forgives_one_standard_error(metrics):
+    metrics.change_robust("nn", "L2", "0.5", 0.83)  # 3 points above SBG, error 3.9
+    assert outcome(metrics, 2) == "holds"
+
+
+def test_claim_4_compares_mean_accuracies_where_there_is_little_data(metrics):
+    assert outcome(metrics, 4) == "does not hold"  # AT-Linf is within the error
+    metrics.change_robust("at-linf", "Linf", "0.2", 0.05)
+    assert outcome(metrics, 4) == "holds"
+    for method in ("vanilla", "at-l2", "at-linf", "oi", "cm", "nn", "sbg", "at-l2+sbg"):
+        metrics.change(method, train_images=50_000)
+    (finding,) = findings(metrics, 4)
+    assert finding.outcome == "not tested here"
+    assert "50000 training images" in finding.missing
+
+
+def test_claim_5_needs_a_sweep_and_follows_it(metrics):
+    (finding,) = findings(metrics, 5)
+    assert finding.outcome == "not tested here"
+    assert "there are: 0, 2" in finding.missing
+
+    scores = read_results(*metrics.load(), metrics.folder).scores
+
+    def with_sweep(accuracy: float, alignment: float) -> str:
+        point = scores[(scores["method"] == "sbg") & scores["measure"].isin(["robust", "alignment"])].copy()
+        point = point.assign(run="sweep", weight=0.5)
+        point.loc[point["measure"] == "robust", "value"] = accuracy
+        point.loc[point["measure"] == "alignment", "value"] = alignment
+        return next(f.outcome for f in judge(pd.concat([scores, point])) if f.claim.number == 5)
+
+    assert with_sweep(0.60, 0.5) == "holds"
+    assert with_sweep(0.90, 0.5) == "does not hold"  # λ 2 is below λ 0.5
+    assert with_sweep(0.60, 0.9) == "does not hold"  # alignment falls from λ 0.5 to λ 2
+    scores.loc[(scores["method"] == "sbg") & (scores["measure"] == "alignment"), "value"] = 0.05
+    assert with_sweep(0.60, 0.05) == "does not hold"  # alignment stays where vanilla has it
+
+
+def test_rows_of_a_sweep_leave_the_other_claims_alone(metrics):
+    scores = read_results(*metrics.load(), metrics.folder).scores
+    sweep = scores[scores["method"] == "sbg"].assign(run="sweep", weight=0.5, value=0.0)
+    before, after = judge(scores), judge(pd.concat([sweep, scores]))
+    assert [f.outcome for f in before if f.claim.number != 5] == [f.outcome for f in after if f.claim.number != 5]
+
+
+def test_claim_7_needs_two_architectures_that_both_gain(metrics):
+    (finding,) = findings(metrics, 7)
+    assert finding.missing == "a second architecture besides cnn"
+    metrics.write_all("digits", "rn18")
+    metrics.lists["archs"] = ["cnn", "rn18"]
+    assert outcome(metrics, 7) == "holds"
+    metrics.change_robust("sbg", "L2", "0.5", 0.5)
+    assert outcome(metrics, 7) == "does not hold"
+
+
+@pytest.mark.parametrize(("vanilla", "nn", "expected"), [(0.1, 0.75, "holds"), (0.1, 0.74, ""), (0.4, 0.79, "")])
+def test_claim_8_follows_the_toy_accuracies(metrics, vanilla, nn, expected):
+    metrics.write_toy(vanilla, nn)
+    assert outcome(metrics, 8) == (expected or "does not hold")
+
+
+def test_claim_8_without_the_toy_experiment(metrics):
+    (metrics.folder / "metrics" / "toy.json").unlink()
+    (finding,) = findings(metrics, 8)
+    assert finding.outcome == "not tested here"
+    assert finding.missing == "the toy experiment (metrics/toy.json)"
+
+
+def test_claim_9_compares_steps_of_the_same_machine(metrics):
+    metrics.change("sbg", seconds_per_step=0.06)
+    assert outcome(metrics, 9) == "does not hold"
+    metrics.change("sbg", hardware="one GPU")
+    assert findings(metrics, 9)[0].missing == "sbg and at-l2 timed on the same machine"
+    metrics.change("sbg", seconds_per_step=None)
+    assert findings(metrics, 9)[0].missing == "seconds_per_step in the metrics of sbg and at-l2"
+
+
+def test_a_missing_number_makes_a_claim_untested_not_refuted(metrics):
+    metrics.change_robust("sbg", "Linf", "0.2", None)
+    (finding,) = findings(metrics, 3)
+    assert (finding.outcome, finding.missing) == ("not tested here", "the accuracy at L∞ 0.2 of sbg")
+
+
+def test_claims_name_what_they_need_when_methods_were_not_run(metrics):
+    metrics.lists |= {"baselines": ["vanilla"], "realizations": [], "robust": []}
+    missing = {n: findings(metrics, n)[0].missing for n in (1, 2, 3, 4, 6, 7, 9)}
+    assert missing[1] == "a run of oi, cm, nn or sbg"
+    assert missing[2] == "a run of sbg and one of oi, cm or nn"
+    assert missing[3] == "runs of sbg and at-l2"
+    assert missing[4] == "a run of sbg and one of at-l2 or at-linf"
+    assert missing[6] == "adversarial training or TRADES with and without alignment"
+
+
+def test_checks_show_both_numbers_with_error_and_size(metrics):
+    (finding,) = findings(metrics, 3)
+    first = "L2 1: SBG 20.0 ± 2.8 % (n = 200), AT-L2 2.0 ± 1.0 % (n = 200): +18.0 ± 3.0 points"
+    assert finding.checks[0].text == first

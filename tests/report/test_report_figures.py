@@ -1,0 +1,123 @@
+"""Figures: the panels that are expected, square pixels, gradients around zero, labels that do not collide."""
+
+import numpy as np
+import pytest
+
+from pag.checkpoint import ArtifactError
+from pag.report import arrays
+from pag.report.figures import illustrations
+from pag.report.grids import diffusion_figure
+from pag.report.labels import Box, place_labels
+from pag.report.mosaic import GAP, TILE, gradient_tile, image_tile, mosaic
+from pag.report.results import read_results
+from pag.report.style import colour, marker
+
+
+def test_every_figure_has_its_panels(experiment):
+    params, confs = experiment.load()
+    results = read_results(params, confs, experiment.folder)
+    drawn = {item.name: item.figure for item in illustrations(params, results, experiment.folder)}
+    panels = {name: [axes.get_title(loc="left") for axes in figure.axes] for name, figure in drawn.items()}
+    methods = ["Vanilla", "AT-L2", "AT-L∞", "OI", "CM", "NN", "SBG", "AT-L2+SBG"]
+    assert panels["digits-cnn-large-eps"] == methods
+    assert [title.split(":")[0] for title in panels["digits-realizations"]] == ["OI", "CM", "NN", "SBG"]
+    assert panels["toy"] == ["Vanilla", "NN alignment"]
+    assert panels["digits-diffusion"] == ["Training loss", "One-step denoising"]
+    assert panels["digits-alignment"] == ["digits / cnn, L2 radius 0.5", "digits / cnn, L∞ radius 0.1"]
+    axes = drawn["digits-alignment"].axes[0]
+    assert sorted(text.get_text() for text in axes.texts) == sorted(methods)
+    grid = drawn["digits-realizations"].axes[0]
+    assert [tick.get_text() for tick in grid.get_xticklabels()] == ["input", *map(str, range(10))]
+    assert [tick.get_text() for tick in grid.get_yticklabels()] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("samples", []), ("one-step denoising", ["noisy", "denoised"])])
+def test_rows_of_one_step_denoising_say_which_is_which(kind, rows):
+    samples = arrays.ClassGrid(None, None, np.zeros((2, 3, 1, 8, 8)), ("a", "b", "c"))
+    figure = diffusion_figure("digits", arrays.Diffusion(np.arange(40), np.ones(40), samples, kind))
+    assert [tick.get_text() for tick in figure.axes[1].get_yticklabels()] == rows
+
+
+def test_a_method_without_alignment_is_left_out_of_the_scatter(experiment):
+    experiment.change("oi", alignment=None)
+    params, confs = experiment.load()
+    results = read_results(params, confs, experiment.folder)
+    figure = next(i.figure for i in illustrations(params, results, experiment.folder) if i.name == "digits-alignment")
+    assert "OI" not in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_mosaic_keeps_pixels_square_and_frames_one_tile():
+    tile = np.zeros((8, 8, 3))
+    tile[0, 0] = 1
+    picture = mosaic([[tile, tile]], frames=[1])
+    assert picture.pixels.shape == (TILE + 2 * GAP, 2 * TILE + 3 * GAP, 3)
+    factor = TILE // 8
+    corner = picture.pixels[GAP : GAP + factor, GAP : GAP + factor]
+    assert (corner == 1).all()  # one pixel of the image became a square of factor × factor
+    assert picture.column_centres == [GAP + TILE / 2 - 0.5, 2 * GAP + 1.5 * TILE - 0.5]
+    left = 2 * GAP + TILE
+    assert tuple(picture.pixels[GAP - 2, left + 5]) == pytest.approx((0.835, 0.369, 0.0))
+    assert tuple(picture.pixels[GAP - 2, GAP + 5]) == (1, 1, 1)
+
+
+def test_grey_image_is_grey_and_colour_image_keeps_its_channels():
+    grey = image_tile(np.full((1, 2, 2), 0.3))
+    assert grey.shape == (2, 2, 3)
+    assert np.allclose(grey, 0.3)
+    colours = np.stack([np.full((2, 2), value) for value in (0.1, 0.5, 0.9)])
+    assert image_tile(colours)[0, 0] == pytest.approx([0.1, 0.5, 0.9])
+
+
+def test_gradient_tile_is_symmetric_around_zero_and_ignores_scale():
+    gradient = np.linspace(-1, 1, 75).reshape(3, 5, 5)
+    tile = gradient_tile(gradient)
+    assert np.allclose(tile + gradient_tile(-gradient), 1)
+    assert np.allclose(tile, gradient_tile(1000 * gradient))
+    assert np.allclose(gradient_tile(np.zeros((3, 4, 4))), 0.5)
+    up, down = gradient_tile(np.ones((1, 2, 2)))[0, 0], gradient_tile(-np.ones((1, 2, 2)))[0, 0]
+    assert up[0] > up[2]  # red
+    assert down[2] > down[0]  # blue
+
+
+def test_labels_cover_neither_each_other_nor_the_points():
+    at = [(50.0, 50.0), (54.0, 52.0), (58.0, 50.0), (195.0, 50.0)]
+    boxes = place_labels(at, [(40.0, 10.0)] * 4, Box(0, 0, 200, 200))
+    for index, box in enumerate(boxes):
+        assert box.inside(Box(0, 0, 200, 200))
+        assert not any(box.overlaps(other) for other in boxes[:index])
+        assert not any(box.left < x < box.right and box.bottom < y < box.top for x, y in at)
+    assert boxes[3].right < 195  # at the right edge the label stands on the left
+
+
+def test_combined_methods_share_the_colour_of_their_robust_part():
+    assert colour("at-l2+sbg") == colour("at-l2")
+    assert len({marker(method) for method in ("vanilla", "sbg", "at-l2", "at-l2+sbg")}) == 4
+
+
+def save(path, **content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **content)
+    return path
+
+
+def test_arrays_that_do_not_fit_are_refused_in_one_line(tmp_path):
+    images, labels = np.zeros((2, 1, 8, 8)), np.zeros(2, int)
+    gradients = np.zeros((2, 3, 1, 8, 8))
+    path = save(tmp_path / "short.npz", images=images, labels=labels)
+    with pytest.raises(ArtifactError, match=r"needs an array 'gradients' of 5 axes, it has only images, labels"):
+        arrays.read_realization(path)
+    path = save(tmp_path / "flat.npz", images=images, labels=labels, gradients=gradients[:, :, 0])
+    with pytest.raises(ArtifactError, match=r"'gradients' of 5 axes, it has one of 4 axes"):
+        arrays.read_realization(path)
+    path = save(tmp_path / "rows.npz", images=images, labels=labels, gradients=gradients[:1])
+    with pytest.raises(ArtifactError, match=r"does not fit together: images \(2, 1, 8, 8\)"):
+        arrays.read_realization(path)
+    names = np.array(["cat", "dog"])
+    path = save(tmp_path / "names.npz", images=images, labels=labels, gradients=gradients, class_names=names)
+    with pytest.raises(ArtifactError, match=r"has 2 class_names for 3 pictures per image"):
+        arrays.read_realization(path)
+
+
+def test_class_indices_stand_in_for_names(tmp_path):
+    content = {"images": np.zeros((2, 1, 8, 8)), "labels": np.zeros(2, int), "gradients": np.zeros((2, 3, 1, 8, 8))}
+    assert arrays.read_realization(save(tmp_path / "a.npz", **content)).class_names == ("0", "1", "2")

@@ -1,0 +1,76 @@
+"""The written report: its files, its order, its bytes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pag.checkpoint import ArtifactError
+from pag.report.page import write_report
+
+FIGURES = ["digits-alignment", "digits-cnn-large-eps", "digits-diffusion", "digits-realizations", "toy"]
+
+
+def write(experiment, name: str = "report") -> Path:
+    out = experiment.folder / name
+    write_report(*experiment.load(), experiment.folder, out)
+    return out
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_report_is_complete_and_the_same_every_time(experiment):
+    experiment.change("cm", autoattack_warnings=["Square Attack improves by 0.4 %"])
+    out = write(experiment)
+    tables = ["tables/all.csv", "tables/digits-cnn.csv"]
+    assert sorted(files(out)) == sorted(["report.md", *tables, *[f"figures/{name}.png" for name in FIGURES]])
+    assert files(out) == files(write(experiment, "again"))
+
+    page = (out / "report.md").read_text()
+    assert page.index("## Claims") < page.index("## digits") < page.index("## Toy data")
+    assert page.count("### Claim ") == 9
+    assert "digits/cnn: **not tested here**" in page
+    assert "- digits / cnn / CM: Square Attack improves by 0.4 %" in page
+    for name in FIGURES:
+        assert f"(figures/{name}.png)" in page
+        pixels = np.asarray(Image.open(out / "figures" / f"{name}.png").convert("L"))
+        assert pixels.std() > 5  # not an empty sheet
+        assert b"Software" not in (out / "figures" / f"{name}.png").read_bytes()
+
+
+def test_jpeg_copy_is_compared_with_cifar10_and_marked(experiment):
+    folder = experiment.folder
+    experiment.write_all("cifar10-jpeg", "rn18")
+    for method in ("vanilla", "sbg"):
+        content = experiment.metrics_path(method, "cifar10-jpeg", "rn18")
+        content.write_text(content.read_text().replace('"data_note": null', '"data_note": "JPEG copy"'))
+    (folder / "arrays" / "digits").rename(folder / "arrays" / "cifar10-jpeg")
+    (folder / "arrays" / "cifar10-jpeg" / "large_eps" / "cnn").rename(
+        folder / "arrays" / "cifar10-jpeg" / "large_eps" / "rn18"
+    )
+    lists = {"baselines": ["vanilla"], "realizations": ["sbg"], "robust": []}
+    experiment.lists |= {"datasets": ["cifar10-jpeg"], "archs": ["rn18"], **lists}
+    page = (write(experiment) / "report.md").read_text()
+    assert "### cifar10-jpeg / rn18 (JPEG copy)" in page
+    assert "measured on a JPEG copy of the paper's images" in page
+    assert "80.0 ± 2.8 / 55.39 / +24.6" in page
+    assert "AutoAttack flagged nothing." in page
+    assert "AT-L2 " not in page.split("## cifar10-jpeg")[1]  # its metrics lie there, but it is not listed
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["realizations/nn.npz", "large_eps/cnn/at-l2+sbg.npz", "diffusion.npz"],
+)
+def test_missing_arrays_are_named_and_an_earlier_report_stays(experiment, missing):
+    out = experiment.folder / "report"
+    out.mkdir()
+    (out / "report.md").write_text("earlier")
+    (experiment.folder / "arrays" / "digits" / missing).unlink()
+    with pytest.raises(ArtifactError, match="is missing: run `dvc repro`"):
+        write(experiment)
+    assert files(out) == {"report.md": b"earlier"}
+    assert not list(experiment.folder.glob(".*partial*"))
