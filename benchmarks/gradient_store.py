@@ -177,7 +177,16 @@ def libraries(path: Path) -> dict[str, Read]:
 def _zarr_read(path: Path) -> Read:
     array = zarr.open_group(path, mode="r")["directions"]
     assert isinstance(array, zarr.Array)
-    return lambda indices, classes: array.vindex[indices[:, None], classes]
+
+    def read(indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Its vectorised indexing has no whole directions: one by one, or all classes of an image at once."""
+        if classes.shape[1] == CLASSES:
+            return array.oindex[indices][np.arange(len(indices))[:, None], classes]
+        return np.stack([array[i, c] for i, row in zip(indices, classes, strict=True) for c in row]).reshape(
+            *classes.shape, *IMAGE_SHAPE
+        )
+
+    return read
 
 
 def sweeps(reads: dict[str, Read], k: int, batches: int) -> dict[str, Callable[[], None]]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pag.config.conf import ClassifierConfig
-import pag.datasets.augment as augment
+from pag.datasets import augment
 from pag.datasets.base import Split, to_unit
 from pag.objectives.batch import Batch
 from pag.seeding import derive_seed, generator
@@ -57,7 +57,7 @@ class Batches:
         return max(1, len(self.split.labels) // self.config.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch; a thread reads ahead. The last, smaller one is dropped: BatchNorm wants full ones."""
+        """The batches of one epoch; a thread reads ahead. The last, smaller one is dropped: BatchNorm needs many."""
         ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=PREFETCHED)
         stopped = threading.Event()
         reader = threading.Thread(target=self._read_ahead, args=(epoch, ready, stopped), daemon=True)
@@ -96,7 +96,8 @@ class Batches:
         for step in range(len(self)):
             # sorted, since neighbouring rows of a memory map share pages; a batch is a set
             rows = np.sort(order[step * self.config.batch_size : (step + 1) * self.config.batch_size])
-            images = self._to_device(augment.apply(plan, torch.from_numpy(rows), torch.from_numpy(self.split.images[rows])))
+            raw = torch.from_numpy(self.split.images[rows])
+            images = self._to_device(augment.apply(plan, torch.from_numpy(rows), raw))
             yield Batch(
                 images=to_unit(images, self.levels),
                 labels=self._to_device(torch.from_numpy(self.split.labels[rows])),

@@ -15,7 +15,9 @@ def imports_of(path: Path) -> frozenset[Path]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            # `from room import module` names the module; anything else comes from the named file itself
+            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if files_of(name) else node.module for name in submodules]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names = [node.value.split(":")[0]]  # registries name modules as strings, for import_module
         else:
@@ -26,9 +28,10 @@ def imports_of(path: Path) -> frozenset[Path]:
 
 def files_of(module: str) -> list[Path]:
     """The file of a module of this project; empty for anything else."""
-    if module.split(".")[0] not in ("pag", "stages", "benchmarks") or not module.replace(".", "_").isidentifier():
+    room, *_ = parts = module.split(".")
+    if room not in ("pag", "stages", "benchmarks") or not all(part.isidentifier() for part in parts):
         return []
-    base = Path(*module.split("."))
+    base = Path(*parts)
     return [file for file in (base.with_suffix(".py"), base / "__init__.py") if (ROOT / file).is_file()]
 
 
