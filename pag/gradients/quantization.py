@@ -26,10 +26,6 @@ LEVELS = {8: 127, 4: 7}  # largest quantised value, by bits
 CLIP_RATIOS = (1.0, 0.85, 0.72, 0.61, 0.52, 0.44, 0.37, 0.3, 0.22, 0.15)
 BYTES_AT_ONCE = 1 << 20  # of float32 directions: what fits a core's second-level cache with its temporaries
 
-# The two signed nibbles of every byte, the high one first.
-_NIBBLES = np.stack([np.arange(256) >> 4, np.arange(256) & 15], axis=1).astype(np.int8)
-_NIBBLES[_NIBBLES > 7] -= 16
-
 
 def quantize(gradients: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """int8 directions and their cosines with `gradients`, which are float32 (rows, pixels), one direction a row.
@@ -60,8 +56,14 @@ def pack(quantized: np.ndarray) -> np.ndarray:
 
 def unpack(packed: np.ndarray, width: int) -> np.ndarray:
     """Undo `pack`: uint8 (…, ⌈width/2⌉) → int8 (…, width)."""
-    pairs = np.take(_NIBBLES.view(np.int16)[:, 0], packed)
-    return pairs.view(np.int8)[..., :width]
+    pairs = packed.astype("<u2")  # the first value goes to the low byte, the second to the high one
+    pairs |= pairs << 12
+    pairs >>= 4
+    pairs &= 0x0F0F
+    pairs ^= 0x0808  # a nibble n in two's complement is (n ^ 8) − 8
+    values = pairs.view(np.int8)
+    values -= 8
+    return values[..., :width]
 
 
 def _quantize_block(gradients: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,6 @@ import os
 import weakref
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
 
 import google_crc32c
@@ -181,11 +180,12 @@ class StreamedShards:
         return digest.hexdigest()
 
     def _read(self, files: np.ndarray, length: int, starts: np.ndarray) -> np.ndarray:
-        """`length` bytes from each file (R,) at each start (R,), one after the other."""
-        content = bytearray().join(map(os.pread, files.tolist(), repeat(length), starts.tolist()))
-        if len(content) != len(starts) * length:
+        """`length` bytes from each file (R,) at each start (R,): (R, length)."""
+        content = np.empty((len(starts), length), np.uint8)
+        reads = zip(files.tolist(), content, starts.tolist(), strict=True)
+        if sum(os.preadv(file, (row,), start) for file, row, start in reads) != content.size:
             raise ArtifactError(f"{self._folder} became shorter while it was read: run `dvc repro`")
-        return np.frombuffer(content, np.uint8)
+        return content
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -119,12 +119,12 @@ class Results:
 
 
 def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Results:
-    """Read `folder`/metrics for every dataset, architecture and method of `params`.
+    """Read `folder`/metrics and `folder`/timings for every dataset, architecture and method of `params`.
 
     Raises ArtifactError when the file of a listed method is missing or is not a metrics file.
     """
     runs = tuple(
-        Run(dataset, arch, method, _read(Metrics, folder / "metrics" / dataset / arch / f"{method}.json"))
+        Run(dataset, arch, method, _read(Metrics, *(_files(folder, f"{dataset}/{arch}/{method}.json"))))
         for dataset in params.datasets
         for arch in params.archs
         for method in params.methods()
@@ -143,9 +143,19 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
 Record = TypeVar("Record", bound=_Record)
 
 
-def _read(record: type[Record], path: Path) -> Record:
+def _files(folder: Path, name: str) -> list[Path]:
+    """The metrics of a run and, where its training took place here, the timings of it."""
+    timings = folder / "timings" / name
+    return [folder / "metrics" / name, *([timings] if timings.exists() else [])]
+
+
+def _read(record: type[Record], *paths: Path) -> Record:
+    """One record from the keys of one or several JSON files; errors name the file that was read last."""
+    content: dict[str, Any] = {}
     try:
-        return record.model_validate(json.loads(require(path).read_text()))
+        for path in paths:
+            content |= json.loads(require(path).read_text())
+        return record.model_validate(content)
     except json.JSONDecodeError as error:
         raise ArtifactError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from None
     except ValidationError as error:
