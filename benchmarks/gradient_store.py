@@ -189,10 +189,10 @@ def _zarr_read(path: Path) -> Read:
     def read(indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Its vectorised indexing has no whole directions: one by one, or all classes of an image at once."""
         if classes.shape[1] == CLASSES:
-            return array.oindex[indices][np.arange(len(indices))[:, None], classes]
-        return np.stack([array[i, c] for i, row in zip(indices, classes, strict=True) for c in row]).reshape(
-            *classes.shape, *IMAGE_SHAPE
-        )
+            return np.asarray(array.oindex[indices])[np.arange(len(indices))[:, None], classes]
+        return np.stack(
+            [np.asarray(array[i, c]) for i, row in zip(indices, classes, strict=True) for c in row]
+        ).reshape(*classes.shape, *IMAGE_SHAPE)
 
     return read
 

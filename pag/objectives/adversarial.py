@@ -1,12 +1,14 @@
 """Adversarial training (Madry et al., 2018) and TRADES (Zhang et al., 2019), against one threat model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pag.attacks.pgd import pgd
+from pag.attacks.pgd import PgdLoss, pgd
 from pag.attacks.threat_model import ThreatModel
 from pag.objectives.batch import Batch
 
@@ -43,11 +45,24 @@ class Trades:
 
 
 def _attack(
-    model: nn.Module, batch: Batch, threat_model: ThreatModel, steps: int, step_size: float, loss: str
+    model: nn.Module, batch: Batch, threat_model: ThreatModel, steps: int, step_size: float, loss: PgdLoss
 ) -> Tensor:
-    """Adversarial examples of the current weights; the model is in eval mode meanwhile, as in TRADES' own attack."""
+    """Adversarial examples of the current weights."""
     generator = torch.Generator(batch.images.device).manual_seed(batch.seed)
+    with _under_attack(model):
+        return pgd(model, batch.images, batch.labels, threat_model, steps, step_size, generator=generator, loss=loss)
+
+
+@contextmanager
+def _under_attack(model: nn.Module) -> Iterator[None]:
+    """Eval mode, as in TRADES' own attack, and constant parameters: a compiled backward computes all that require grad."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
-    x_adv = pgd(model, batch.images, batch.labels, threat_model, steps, step_size, generator=generator, loss=loss)
-    model.train()
-    return x_adv
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.train()
+        for parameter in parameters:
+            parameter.requires_grad_(True)

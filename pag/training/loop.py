@@ -45,19 +45,20 @@ def train_classifier(
     """
     device = batches.device
     model.to(device, memory_format=torch.channels_last)
+    network = torch.compile(model) if config.compile else model
     optimizer = build_optimizer(model, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(config, step / total_steps))
     total_steps = config.epochs * len(batches)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(config, step / total_steps))
     history = History()
     start = time.perf_counter()
 
     for epoch in range(config.epochs):
-        model.train()
+        network.train()
         sums: dict[str, Tensor] = {}
         for batch in batches.epoch(epoch):
             # the objective's terms, whose sum is the loss
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                terms = objective(model, batch)
+                terms = objective(network, batch)
             loss = torch.stack(list(terms.values())).sum()
 
             # update the weights
@@ -85,11 +86,10 @@ def train_classifier(
 
 
 def build_optimizer(model: nn.Module, config: ClassifierConfig) -> torch.optim.Optimizer:
+    parameters, shared = model.parameters(), {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+        return torch.optim.Adam(parameters, **shared)
+    return torch.optim.SGD(parameters, momentum=config.momentum, **shared)
 
 
 def lr_factor(config: ClassifierConfig, progress: float) -> float:

@@ -1,0 +1,88 @@
+"""A compiled model has the gradients of the plain one under every objective."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pag.attacks.threat_model import ThreatModel
+from pag.classifiers import build
+from pag.objectives import alignment
+from pag.objectives.adversarial import AdversarialTraining, Trades
+from pag.objectives.alignment import Alignment
+from pag.objectives.batch import Batch, Objective
+from pag.objectives.classification import cross_entropy
+
+OBJECTIVES: dict[str, Objective] = {
+    "vanilla": cross_entropy,
+    "alignment": Alignment(2.0, 4),
+    "at": AdversarialTraining(ThreatModel("L2", 0.5), steps=2, step_size=0.2),
+    "trades": Trades(ThreatModel("Linf", 0.1), steps=2, step_size=0.05, beta=6.0),
+}
+
+
+def random_batch(side: int, dtype: torch.dtype) -> Batch:
+    g = torch.Generator().manual_seed(0)
+    return Batch(
+        images=torch.rand(4, 3, side, side, generator=g, dtype=torch.float64).to(dtype),
+        labels=torch.tensor([0, 1, 2, 3]),
+        seed=5,
+        target_classes=torch.tensor([[0, 1], [2, 3], [3, 0], [1, 2]]),
+        class_gradients=torch.randint(-127, 128, (4, 2, 3, side, side), generator=g, dtype=torch.int8),
+    )
+
+
+def small_network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 4)
+        )
+    return network.double()
+
+
+def step(model: nn.Module, compiled: bool, objective: Objective, batch: Batch) -> tuple[torch.Tensor, dict]:
+    network = torch.compile(model) if compiled else model
+    network.train()
+    for _ in range(2):  # the second call must find the graph of the first, and the buffers it left
+        sum(objective(network, batch).values()).backward()
+    assert model.training
+    return torch.cat([p.grad.flatten() for p in model.parameters()]), dict(model.named_buffers())
+
+
+@pytest.fixture
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile as far as the traced graph of forward and backward, without generating code for it."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    alignment._compiled.cache_clear()
+
+
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_traced_step_equals_eager(name: str) -> None:
+    batch = random_batch(8, torch.float64)
+    expected, buffers = step(small_network(), False, OBJECTIVES[name], batch)
+    actual, updated = step(small_network(), True, OBJECTIVES[name], batch)
+    assert torch.allclose(actual, expected, rtol=1e-10, atol=1e-12)
+    for key, value in buffers.items():
+        assert torch.allclose(updated[key], value), key
+    assert buffers["1.num_batches_tracked"] == updated["1.num_batches_tracked"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "precision"), [("rn18", "float32"), ("vit", "float32"), ("rn18", "bf16")])
+def test_compiled_step_equals_eager(arch: str, precision: str) -> None:
+    batch = random_batch(32, torch.float32)
+    gradients, statistics = [], []
+    for compiled in (False, True):
+        model = build(arch, 4, (3, 32, 32), seed=0).to(memory_format=torch.channels_last)
+        alignment._compiled.cache_clear()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            gradient, buffers = step(model, compiled, OBJECTIVES["alignment"], batch)
+        gradients.append(gradient.double())
+        statistics.append(buffers)
+    assert F.cosine_similarity(*gradients, dim=0) >= (0.9999 if precision == "float32" else 0.9)
+    for key, value in statistics[0].items():
+        assert torch.allclose(statistics[1][key], value, rtol=1e-2, atol=1e-2), key

@@ -1,0 +1,122 @@
+"""Bad input: one clear line on stderr, a non-zero exit, and no half-written output."""
+
+import json
+import shutil
+from collections.abc import Callable
+
+import pytest
+from workspace import Workspace
+
+Change = Callable[[Workspace], None]
+
+
+def store(workspace: Workspace, name: str = "sbg"):
+    return workspace.folder / f"data/digits/gradients/{name}.zarr"
+
+
+def delete(path: str) -> Change:
+    def change(workspace: Workspace) -> None:
+        target = workspace.folder / path
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+    return change
+
+
+def damage_store(workspace: Workspace) -> None:
+    shard = max(store(workspace).rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+
+
+def swap_store(workspace: Workspace) -> None:
+    shutil.rmtree(store(workspace))
+    shutil.copytree(store(workspace, "cm"), store(workspace))
+
+
+def other_images(workspace: Workspace) -> None:
+    path = workspace.folder / "data/digits/images/dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "other"}))
+
+
+def changed_weights(workspace: Workspace) -> None:
+    path = workspace.folder / "data/digits/diffusion/ema.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def other_diffusion(workspace: Workspace) -> None:
+    path = workspace.folder / "data/digits/classifiers/cnn/sbg/weights.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"diffusion_sha256": "0" * 64}))
+
+
+def value(path: str, content: object, file: str = "conf/digits.yaml") -> Change:
+    return lambda workspace: workspace.set(path, content, file)
+
+
+CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
+    ("unknown dataset", ("prepare", "digit"), lambda w: None, "unknown dataset 'digit', did you mean 'digits'?"),
+    ("unknown loader", ("prepare", "digits"), value("data.loader", "digts"), "did you mean 'digits'?"),
+    ("unknown key", ("prepare", "digits"), value("data.lodaer", "digits"), "did you mean 'loader'?"),
+    ("wrong type", ("train", "digits", "cnn", "vanilla"), value("classifier.epochs", "x"), "classifier.epochs"),
+    ("unknown architecture", ("train", "digits", "rn8", "vanilla"), lambda w: None, "did you mean 'rn18'?"),
+    ("unknown method", ("train", "digits", "cnn", "vanila"), lambda w: None, "'vanila' is not one of"),
+    ("t outside", ("distill_sbg", "digits"), value("distill.t", 5000), "outside the schedule 0..999"),
+    ("t not trained", ("distill_sbg", "digits"), value("distill.t", 3), "is not trained"),
+    ("negative λ", ("train_pag", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
+    ("eps 0", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.L2", [0.0]), "threat_models.L2"),
+    ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "below 2"),
+    ("misspelt λ", ("report",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
+    ("no images", ("train_diffusion", "digits"), delete("data/digits/images"), "is missing: run `dvc repro`"),
+    ("no diffusion", ("distill_sbg", "digits"), delete("data/digits/diffusion"), "is missing: run `dvc repro`"),
+    ("changed diffusion", ("distill_sbg", "digits"), changed_weights, "is not the file"),
+    ("no store", ("train_pag", "digits", "cnn", "sbg"), delete("data/digits/gradients/sbg.zarr"), "is missing"),
+    (
+        "incomplete store",
+        ("train_pag", "digits", "cnn", "sbg"),
+        delete("data/digits/gradients/sbg.zarr/zarr.json"),
+        "is incomplete",
+    ),
+    ("damaged store", ("train_pag", "digits", "cnn", "sbg"), damage_store, "is damaged"),
+    ("store of another realization", ("train_pag", "digits", "cnn", "sbg"), swap_store, "realization = 'cm'"),
+    ("other images", ("train_pag", "digits", "cnn", "sbg"), other_images, "does not match the hash"),
+    ("other diffusion model", ("evaluate", "digits", "cnn", "sbg"), other_diffusion, "another diffusion model"),
+    ("no classifier", ("evaluate", "digits", "cnn", "oi"), lambda w: None, "is missing"),
+    ("no metrics", ("report",), lambda w: None, "is missing"),
+    ("NaN loss", ("train", "digits", "cnn", "vanilla"), value("classifier.lr", 1e30), "at step"),
+    ("NaN diffusion", ("train_diffusion", "digits"), value("diffusion.lr", 1e30), "at step"),
+]
+
+
+@pytest.mark.parametrize(("command", "change", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_one_line_and_nothing_written(
+    chain: Workspace,
+    tmp_path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+    command: tuple[str, ...],
+    change: Change,
+    expected: str,
+) -> None:
+    workspace = chain.copy(tmp_path)
+    change(workspace)
+    before = workspace.files()
+    assert workspace.run(monkeypatch, *command) not in (0, None)
+    error = capfd.readouterr().err.strip().splitlines()
+    assert expected in error[-1], error
+    assert "Traceback" not in "".join(error)
+    assert workspace.files() == before
+
+
+def test_an_interrupt_is_not_a_success(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC records the outs of a stage that exits 0, half-written ones too."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    workspace = chain.copy(tmp_path)
+    monkeypatch.setattr("stages.classifier.train_classifier", interrupt)
+    before = workspace.files()
+    assert workspace.run(monkeypatch, "train", "digits", "cnn", "vanilla") == 130
+    assert workspace.files() == before

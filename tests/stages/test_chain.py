@@ -1,0 +1,96 @@
+"""The stages one after the other, in one process, on a few steps of everything."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from workspace import Workspace
+
+
+def test_the_chain_ends_in_metrics_and_a_report(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = chain.copy(tmp_path)
+    lists = {"baselines": ["vanilla", "at-l2"], "realizations": ["sbg"]}
+    for key, value in lists.items():
+        workspace.set(key, value, "params.yaml")
+    for method in ("vanilla", "at-l2", "sbg", "at-l2+sbg"):
+        assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", method) == 0
+    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/sbg.json").read_text())
+    assert set(metrics["robust_accuracy"]) == {"L2", "Linf"}
+    assert (
+        0 <= metrics["robust_accuracy"]["L2"]["0.5"] <= metrics["clean_accuracy"] + 1e-9 or metrics["n_examples"] < 40
+    )
+    assert -1 <= metrics["alignment"] <= 1
+    assert metrics["n_examples"] == 10
+    assert metrics["alignment_weight"] == 2.0
+    assert metrics["classes_per_image"] == 1
+
+    assert workspace.run(monkeypatch, "report") == 0
+    assert (tmp_path / "results/report/report.md").stat().st_size > 1000
+
+
+def test_the_toy_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace.create(tmp_path)
+    assert workspace.run(monkeypatch, "prepare_toy") == 0
+    assert workspace.run(monkeypatch, "toy") == 0
+    metrics = json.loads((tmp_path / "results/metrics/toy.json").read_text())
+    assert len(metrics["nn"]["pgd"]["values"]) == metrics["seeds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments"),
+    [
+        ("train_diffusion", ("digits",)),
+        ("distill_sbg", ("digits",)),
+        ("train_pag", ("digits", "cnn", "sbg")),
+        ("train_robust_pag", ("digits", "cnn", "at-l2", "sbg")),
+    ],
+)
+def test_a_stage_gives_the_same_bytes_again(
+    chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch, stage: str, arguments: tuple[str, ...]
+) -> None:
+    workspace = chain.copy(tmp_path)
+    before = workspace.files()
+    assert workspace.run(monkeypatch, stage, *arguments) == 0
+    changed = {path for path, content in workspace.files().items() if before[path] != content}
+    assert {path.parts[1] for path in changed} <= {"timings"}
+
+
+def test_the_distilled_bytes_do_not_depend_on_the_batch_size(
+    chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = chain.copy(tmp_path)
+    workspace.set("distill.batch_size", 7)
+    before = workspace.files()
+    assert workspace.run(monkeypatch, "distill_sbg", "digits") == 0
+    assert workspace.run(monkeypatch, "distill", "digits", "nn") == 0
+    assert workspace.files() == before
+
+
+def test_lambda_of_params_overrides_conf(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = chain.copy(tmp_path)
+    workspace.set("lambda", 0.25, "params.yaml")
+    assert workspace.run(monkeypatch, "train_pag", "digits", "cnn", "cm") == 0
+    about = json.loads((tmp_path / "data/digits/classifiers/cnn/cm/weights.json").read_text())
+    assert about["lambda"] == 0.25
+
+
+def test_lambda_zero_is_vanilla_training(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With λ = 0 the alignment run takes the very steps of the vanilla run: same order, same augmentation."""
+    workspace = chain.copy(tmp_path)
+    workspace.set("lambda", 0.0, "params.yaml")
+    assert workspace.run(monkeypatch, "train_pag", "digits", "cnn", "sbg") == 0
+    curves = [
+        (tmp_path / f"results/curves/digits/cnn/{method}.csv").read_text().splitlines()[1].split(",")
+        for method in ("vanilla", "sbg")
+    ]
+    assert float(curves[0][1]) == pytest.approx(float(curves[1][1]), rel=1e-4)
+
+
+def test_previews_hold_one_gradient_per_shown_class(chain: Workspace) -> None:
+    with np.load(chain.folder / "results/arrays/digits/realizations/sbg.npz") as arrays:
+        assert arrays["gradients"].shape == (10, 10, 1, 8, 8)
+
+
+def test_what_the_chain_was_run_with_is_valid(chain: Workspace) -> None:
+    assert yaml.safe_load((chain.folder / "conf/digits.yaml").read_text())["classifier"]["epochs"] == 1
