@@ -1,6 +1,7 @@
 """What the three training stages share: data in, trained classifier, curve and timings out."""
 
 import csv
+import shutil
 from typing import Any
 
 import click
@@ -40,6 +41,12 @@ def train_and_save(
         gradients,
         conf.alignment.classes_per_image,
     )
+    settings = [conf.classifier, conf.alignment, conf.methods]
+    scratch = paths.scratch(
+        "classifier",
+        [dataset.content_hash, arch, method, params.training_seed, about],
+        [section.model_dump(mode="json") for section in settings],
+    )
     with _progress() as progress:
         task = progress.add_task(f"{method} on {dataset.name}", total=conf.classifier.epochs)
         history = train_classifier(
@@ -48,9 +55,11 @@ def train_and_save(
             objective,
             dataset.validation,
             conf.classifier,
-            on_epoch=lambda row: progress.advance(task),
+            on_epoch=lambda row: progress.update(task, completed=row["epoch"]),
+            scratch=scratch / "training.pt",
         )
     _save(model, history, dataset, arch, method, {**about, "training_seed": params.training_seed})
+    shutil.rmtree(scratch, ignore_errors=True)
     click.echo(f"{method}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
 
 

@@ -65,7 +65,9 @@ def score_based(
     channels, height, _ = images.image_shape
     model = build_unet(diffusion, channels, height, images.num_classes)
     model.load_state_dict(weights)
-    model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    if device.type == "cuda":  # slower on a CPU
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device).eval()
     schedule = NoiseSchedule.from_config(diffusion)
 
     def gradients(x0: Tensor, indices: Tensor) -> Tensor:

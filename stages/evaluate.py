@@ -1,6 +1,8 @@
 """evaluate: clean accuracy, AutoAttack, Foolbox, gradient alignment, and the pictures of large-eps attacks."""
 
 import platform
+import shutil
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,9 +42,10 @@ def main(dataset: str, arch: str, method: str) -> None:
     model.load_state_dict(weights)
     model.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
 
+    scratch = paths.scratch("evaluate", dataset, arch, method, about["sha256"])
     metrics: dict[str, Any] = {
         "clean_accuracy": clean_accuracy(model, images, conf.evaluation.batch_size, device),
-        **attacked(model, images, conf.evaluation, seed, device),
+        **attacked(model, images, conf.evaluation, seed, device, scratch),
         "alignment": heldout_alignment(model, images, store, device),
         "alignment_weight": about.get("lambda"),
         "classes_per_image": about.get("classes_per_image"),
@@ -54,6 +57,7 @@ def main(dataset: str, arch: str, method: str) -> None:
     }
     save_large_eps(model, images, conf, arch, method, device)
     save_json(paths.metrics(dataset, arch, method), metrics)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def open_heldout(images: ImageDataset, about: dict[str, Any]) -> GradientStore:
@@ -78,9 +82,12 @@ def clean_accuracy(model: nn.Module, images: ImageDataset, batch_size: int, devi
 
 
 def attacked(
-    model: nn.Module, images: ImageDataset, config: EvaluationConfig, seed: int, device: torch.device
+    model: nn.Module, images: ImageDataset, config: EvaluationConfig, seed: int, device: torch.device, scratch: Path
 ) -> dict[str, Any]:
-    """AutoAttack at every radius and the Foolbox attacks, on the test set or a class-balanced part of it."""
+    """AutoAttack at every radius and the Foolbox attacks, on the test set or a class-balanced part of it.
+
+    Finished parts of AutoAttack are kept in the folder `scratch` until the caller removes it.
+    """
     subset = images.test.select(balanced(images.test.labels, config.images))
     x, labels = to_unit(subset.images, images.levels).to(device), torch.from_numpy(subset.labels).to(device)
     with Progress() as progress:
@@ -93,6 +100,7 @@ def attacked(
             batch_size=config.batch_size,
             seed=seed,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
+            cache=scratch,
         )
     metrics: dict[str, Any] = {
         "robust_accuracy": {

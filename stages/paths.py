@@ -1,6 +1,12 @@
 """Where the artifacts lie. dvc.yaml names the same paths; a test holds the two together."""
 
+import hashlib
+import json
+import os
 from pathlib import Path
+from typing import Any
+
+import pag
 
 DATA = Path("data")
 RESULTS = Path("results")
@@ -52,3 +58,16 @@ def metrics(dataset: str, arch: str, method: str) -> Path:
 
 def large_eps(dataset: str, arch: str, method: str) -> Path:
     return RESULTS / "arrays" / dataset / "large_eps" / arch / f"{method}.npz"
+
+
+def scratch(stage: str, *about: Any) -> Path:
+    """Where a long stage keeps what it goes on from after an interruption; it removes the folder when it is done.
+
+    Named by `about` (its parameters and inputs, as JSON) and by the code of the package, so that nothing else is taken
+    up. DVC removes the outs of a stage before it runs, and runs queued experiments in temporary copies: so the folder
+    lies beside the outs, in the repository itself.
+    """
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for path in sorted(Path(pag.__path__[0]).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return Path(os.environ.get("DVC_ROOT", ".")) / DATA / ".scratch" / f"{stage}-{digest.hexdigest()[:16]}"

@@ -1,6 +1,7 @@
 """train_diffusion: the class-conditional DDPM with C + 1 classes → EMA weights, loss curve, a picture."""
 
 import csv
+import shutil
 
 import click
 import numpy as np
@@ -29,6 +30,7 @@ SAMPLING_STEPS = 50
 @click.argument("dataset")
 def main(dataset: str) -> None:
     params, config, images = load_params(), load_conf(dataset).diffusion, load(paths.images(dataset))
+    scratch = paths.scratch("diffusion", config.model_dump(mode="json"), images.content_hash, params.seed)
     with Progress() as progress:
         task = progress.add_task(f"diffusion on {dataset}", total=config.steps)
         trained = train(
@@ -39,7 +41,8 @@ def main(dataset: str) -> None:
             config,
             params.seed,
             best_device(),
-            on_step=lambda step, loss: progress.advance(task),
+            on_step=lambda step, loss: progress.update(task, completed=step + 1),
+            scratch=scratch / "training.pt",
         )
     with atomic_directory(paths.diffusion(dataset)) as folder:
         about = {
@@ -52,6 +55,7 @@ def main(dataset: str) -> None:
         save_weights(folder / "ema.safetensors", trained.ema_weights, about)
     save_curve(dataset, trained.losses)
     save_picture(dataset, images, trained, config, params.seed)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def save_curve(dataset: str, losses: list[float]) -> None:

@@ -8,9 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# arch/method in the order of importance: what is not affordable is given up from the end.
-METHODS = ("rn18/sbg", "rn18/vanilla", "rn18/at-l2", "rn18/cm", "rn18/at-l2+sbg", "vit/sbg")
-REQUIRED = 3  # of them are always run
 RESERVE = 0.06  # of the remaining time stays unplanned: rates drift
 DIFFUSION_SHARE = 0.32  # of what is left after the fixed costs
 
@@ -37,6 +34,8 @@ class Rates:
 class Sizes:
     """What the arithmetic needs to know of the data and of the limits of the run."""
 
+    methods: Sequence[str]  # arch/method in the order of importance: the last ones are given up first
+    required: int  # how many of them are run in any case
     train_images: int
     steps_per_epoch: int
     min_epochs: int
@@ -94,8 +93,8 @@ def plan_classifiers(rates: Rates, sizes: Sizes, seconds_left: float) -> Plan:
     """
     available = (1 - RESERVE) * seconds_left
     images = sizes.attack_images[0]
-    for count in range(len(METHODS), REQUIRED - 1, -1):
-        methods = METHODS[:count]
+    for count in range(len(sizes.methods), sizes.required - 1, -1):
+        methods = tuple(sizes.methods[:count])
         epochs = _epochs(rates, sizes, methods, images, available)
         if epochs >= sizes.min_epochs:
             break
@@ -107,10 +106,10 @@ def plan_classifiers(rates: Rates, sizes: Sizes, seconds_left: float) -> Plan:
 
     seconds = {f"train {method}": training_seconds(rates, sizes, method, epochs) for method in methods}
     seconds |= {f"evaluate {method}": attack_seconds(rates, sizes, method, images) for method in methods}
-    given_up = [f"{method}: no time for it" for method in METHODS[len(methods) :]]
+    given_up = [f"{method}: no time for it" for method in sizes.methods[len(methods) :]]
     if epochs < sizes.min_epochs:
         given_up.append(f"epochs: {epochs}, fewer than the {sizes.min_epochs} that were wanted")
-    return Plan(tuple(methods), epochs, images, seconds, tuple(given_up))
+    return Plan(methods, epochs, images, seconds, tuple(given_up))
 
 
 def _epochs(rates: Rates, sizes: Sizes, methods: Sequence[str], images: int, available: float) -> int:

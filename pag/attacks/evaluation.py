@@ -84,8 +84,8 @@ def clean_accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size:
 def balanced_subset(labels: np.ndarray, n: int) -> np.ndarray:
     """Ascending indices (n,) of a part of the test set in which class counts differ by at most one.
 
-    It takes the first images of every class, so the same test set always gives the same part, and a smaller part lies in
-    a larger one. A class that has too few images is taken whole and the others fill up.
+    It takes the first images of every class, so the same test set always gives the same part, and a smaller part lies
+    in a larger one. A class that has too few images is taken whole and the others fill up.
     """
     if not 1 <= n <= len(labels):
         raise ValueError(

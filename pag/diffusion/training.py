@@ -1,19 +1,24 @@
 """Training the class-conditional DDPM by the recipe of improved-diffusion."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pag.checkpoint import atomic_file
 from pag.config.conf import DiffusionConfig
 from pag.diffusion.images import to_signed
 from pag.diffusion.losses import NoisyBatch, diffusion_loss
 from pag.diffusion.schedule import NoiseSchedule, timesteps_of
 from pag.diffusion.unet import build_unet
 from pag.seeding import derive_seed, generator
+
+SCRATCH_SECONDS = 30.0  # between two writings of the scratch file, which take a second or two
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,16 @@ def train(
     seed: int,
     device: torch.device | str,
     on_step: Callable[[int, float], None] | None = None,
+    scratch: Path | None = None,
 ) -> TrainedDiffusion:
     """Train on `images` uint8 (N, C, H, W) with values 0..levels and `labels` (N,), from scratch.
 
     `on_step(step, loss)` is called once a step, in order. Raises FloatingPointError naming the first step whose loss
     is not finite, ValueError when the architecture does not fit the images.
+
+    scratch: a file that the state of the training goes to now and then. Where it exists already, training goes on from
+    there, and since a step's draws depend on nothing but its number, the result is the uninterrupted one's. It must be
+    of the same arguments; the caller names it so, and removes it.
     """
     assert images.dtype == np.uint8 and images.ndim == 4, (images.dtype, images.shape)
     device = torch.device(device)
@@ -89,8 +99,11 @@ def train(
         ema = [value.clone() for value in values]
         optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=0.0, fused=True)
         history = _LossHistory(on_step, config.lr)
+        if scratch is not None and scratch.exists():
+            history.losses = _resume(scratch, values, ema, optimizer, device)
+        saved = time.monotonic()
 
-        for step in range(config.steps):
+        for step in range(len(history.losses), config.steps):
             # Draw the batch, its noise levels and its noise.
             draw = draw_step(seed, step, len(data), num_classes, trained_t, batch_shape)
             rows = draw.rows.to(device, non_blocking=True)
@@ -111,9 +124,31 @@ def train(
             # Update the moving average.
             torch._foreach_lerp_(ema, values, 1 - ema_decay(step, config.ema_decay))
             history.add(loss.detach())
+            if scratch is not None and time.monotonic() - saved > SCRATCH_SECONDS:
+                _save(scratch, values, ema, optimizer, history.finish())
+                saved = time.monotonic()
 
     names = [name for name, _ in model.named_parameters()]
     return TrainedDiffusion(dict(zip(names, ema, strict=True)), history.finish())
+
+
+def _save(
+    path: Path, values: list[Tensor], ema: list[Tensor], optimizer: torch.optim.Optimizer, losses: list[float]
+) -> None:
+    """The state of the training after step number len(losses)."""
+    with atomic_file(path) as partial:
+        torch.save({"weights": values, "ema": ema, "optimizer": optimizer.state_dict(), "losses": losses}, partial)
+
+
+def _resume(
+    path: Path, values: list[Tensor], ema: list[Tensor], optimizer: torch.optim.Optimizer, device: torch.device
+) -> list[float]:
+    """Put the saved state in place; the losses of the steps it has seen."""
+    state = torch.load(path, map_location=device, weights_only=True)
+    torch._foreach_copy_(values, state["weights"])
+    torch._foreach_copy_(ema, state["ema"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["losses"]
 
 
 class _LossHistory:
@@ -137,6 +172,7 @@ class _LossHistory:
         if self.pending is None:
             return
         step, loss = len(self.losses), self.pending.item()
+        self.pending = None
         if not math.isfinite(loss):
             raise FloatingPointError(f"diffusion loss is {loss} at step {step}: lower diffusion.lr (now {self.lr})")
         self.losses.append(loss)

@@ -3,15 +3,20 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pag.checkpoint import atomic_file
 from pag.config.conf import ClassifierConfig
 from pag.datasets.base import Split, to_unit
 from pag.objectives.batch import Objective
 from pag.training.batches import Batches
+
+SCRATCH_SECONDS = 10.0  # at least, between two writings of the scratch file
 
 
 @dataclass
@@ -38,8 +43,13 @@ def train_classifier(
     validation: Split,
     config: ClassifierConfig,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    scratch: Path | None = None,
 ) -> History:
     """Train `model` in place with `objective` for ``config.epochs``; the last weights stay, nothing is selected.
+
+    scratch: a file that the state of the training goes to after an epoch now and then. Where it exists already,
+    training goes on from there; an epoch's draws belong to its number, so the result is the uninterrupted one's. It
+    must be of the same arguments; the caller names it so, and removes it.
 
     Raises FloatingPointError with the step at the first loss that is not finite.
     """
@@ -49,10 +59,12 @@ def train_classifier(
     optimizer = build_optimizer(model, config)
     total_steps = config.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(config, step / total_steps))
-    history = History()
-    start = time.perf_counter()
+    stateful: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    history = _resume(scratch, stateful, device) if scratch is not None and scratch.exists() else History()
+    earlier, earlier_waited = history.seconds, history.seconds_waited
+    start = saved = time.perf_counter()
 
-    for epoch in range(config.epochs):
+    for epoch in range(len(history.rows), config.epochs):
         network.train()
         sums: dict[str, Tensor] = {}
         for batch in batches.epoch(epoch):
@@ -78,11 +90,28 @@ def train_classifier(
         if len(validation.labels):
             row["validation_accuracy"] = accuracy(model, validation, batches.levels, device)
         history.rows.append(row)
+        history.seconds = earlier + time.perf_counter() - start
+        history.seconds_waited = earlier_waited + batches.seconds_waited
+        if scratch is not None and time.perf_counter() - saved > SCRATCH_SECONDS:
+            _save(scratch, stateful, history)
+            saved = time.perf_counter()
         on_epoch(row)
-
-    history.seconds = time.perf_counter() - start
-    history.seconds_waited = batches.seconds_waited
     return history
+
+
+def _save(path: Path, stateful: dict[str, Any], history: History) -> None:
+    """The state of the training after epoch number len(history.rows)."""
+    with atomic_file(path) as partial:
+        states = {name: part.state_dict() for name, part in stateful.items()}
+        torch.save({**states, "history": asdict(history)}, partial)
+
+
+def _resume(path: Path, stateful: dict[str, Any], device: torch.device) -> History:
+    """Put the saved state in place; the history up to there."""
+    saved = torch.load(path, map_location=device, weights_only=True)
+    for name, part in stateful.items():
+        part.load_state_dict(saved[name])
+    return History(**saved["history"])
 
 
 def build_optimizer(model: nn.Module, config: ClassifierConfig) -> torch.optim.Optimizer:

@@ -19,7 +19,7 @@ NORMS = ["L2", "Linf"]
     ],
 )
 def test_a_meaningless_ball_is_refused_in_one_line(norm, eps, message):
-    with pytest.raises(ValueError, match="eps|norm") as error:
+    with pytest.raises(ValueError, match=r"eps|norm") as error:
         ThreatModel(norm, eps)
     assert message in str(error.value)
     assert "\n" not in str(error.value)

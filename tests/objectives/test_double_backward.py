@@ -27,14 +27,15 @@ def random_batch(size: int, k: int, dtype: torch.dtype) -> Batch:
 
 
 def reference(model: nn.Module, batch: Batch, weight: float) -> Tensor:
-    """Eq. 4 as it stands: ordinary autograd, log-softmax, PyTorch's cosine, one input gradient at a time."""
+    """Eq. 4 with ordinary autograd, the log-odds spelt out, PyTorch's cosine, one input gradient at a time."""
     images = batch.images.detach().requires_grad_()
     logits = model(images)
     loss = F.cross_entropy(logits, batch.labels)
     k = batch.target_classes.shape[1]
     for target, direction in zip(batch.target_classes.T, batch.class_gradients.unbind(1), strict=True):
         log_p = logits.log_softmax(1).gather(1, target[:, None])
-        (gradient,) = torch.autograd.grad(log_p.sum(), images, create_graph=True)
+        log_odds = log_p - torch.log1p(-log_p.exp())
+        (gradient,) = torch.autograd.grad(log_odds.sum(), images, create_graph=True)
         cos = F.cosine_similarity(gradient.flatten(1), direction.flatten(1).to(gradient.dtype), eps=1e-30)
         loss = loss + weight * NUM_CLASSES / k * (1 - cos).mean()
     return loss

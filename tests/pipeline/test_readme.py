@@ -1,0 +1,54 @@
+"""The README's commands are the ones that work."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from closure import ROOT
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+
+
+def test_the_two_commands_are_there() -> None:
+    assert "pip install -e . && dvc repro" in COMMANDS
+    assert "pip install -e '.[test]' && pytest" in COMMANDS
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    assert "pip install -e '.\\[test\\]' && pytest" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("dvc ")])
+def test_dvc_understands_the_command(command: str) -> None:
+    from dvc.cli import parse_args
+
+    for part in command.split(" && "):
+        parse_args([word.strip("'") for word in part.split()[1:]])
+
+
+def test_overrides_name_existing_keys() -> None:
+    for file, key in re.findall(r"-S '?(?:(conf/\w+\.yaml):)?([\w.]+)=", README):
+        content = yaml.safe_load((ROOT / (file or "params.yaml")).read_text())
+        for part in key.split("."):
+            assert part in content, f"{file or 'params.yaml'}: {key}"
+            content = content[part]
+
+
+def test_the_stage_that_it_names_exists() -> None:
+    (stage,) = re.findall(r"dvc repro (\w+)@", README)
+    assert stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def test_the_files_that_it_links_exist() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m (benchmarks\.\w+|stages\.\w+)", README))))
+def test_the_modules_that_it_names_answer(name: str) -> None:
+    done = subprocess.run([sys.executable, "-m", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
