@@ -123,9 +123,7 @@ class _BatchNormInputGradient(torch.autograd.Function):
     """gx = (γ/σ)·P gy, where P g = g − mean(g) − x̂·mean(g·x̂) is symmetric; per channel, over its n values."""
 
     @staticmethod
-    def forward(
-        ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inv_std: Tensor, eps: float
-    ) -> Tensor:
+    def forward(ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inv_std: Tensor, eps: float) -> Tensor:
         gx, gy_x, gy_1 = aten.native_batch_norm_backward(
             gy, x, weight, None, None, mean, inv_std, True, eps, [True, True, True]
         )  # and Σ gy·x̂, Σ gy

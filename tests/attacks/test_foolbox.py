@@ -8,7 +8,7 @@ from pag.attacks.foolbox import ATTACKS, FoolboxResult, evaluate_foolbox
 from pag.config.section import ConfigError
 
 
-def problem(count=12, num_classes=3):
+def problem(count=12, num_classes=10):
     images = torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     classifier = linear_classifier(num_classes, 36)
     return classifier, images, classifier(images).argmax(1)
@@ -22,14 +22,14 @@ def short_ead(monkeypatch):
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_every_attack_runs_and_its_distances_are_possible(name, short_ead):
     classifier, images, labels = problem()
-    labels[0] = (labels[0] + 1) % 3
+    labels[0] = (labels[0] + 1) % 10
     torch.manual_seed(3)
     state = torch.random.get_rng_state()
     result = evaluate_foolbox(classifier, images, labels, {name: None}, batch_size=5, seed=0)[name]
     assert torch.equal(torch.random.get_rng_state(), state)
     assert result.distances[0] == 0  # misclassified as it is
-    # L1FMN approaches a flat boundary from inside and never crosses it; the others find something.
-    assert result.distances[1:].isfinite().any() == (name != "L1FMNAttack")
+    # L1FMN approaches a flat boundary from inside and may never cross it; the others find something.
+    assert name == "L1FMNAttack" or result.distances[1:].isfinite().any()
     # Nothing is shorter than the way to the boundary in L2, and so in L1, which is never smaller.
     shortest = distance_to_boundary(classifier, images, labels, "L2")[1:]
     if result.distance_name == "L0":

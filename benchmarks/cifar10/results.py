@@ -1,0 +1,132 @@
+"""metrics.json, report.md and figures of what is there so far, at most eight small files in one folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.cifar10.settings import DATASET, grouped
+from benchmarks.cifar10.state import State
+from benchmarks.harness import machine
+from pag.checkpoint import load_json, save_json
+from pag.config.conf import Conf
+from pag.config.params import Params
+from pag.report import arrays, tables
+from pag.report.figures import alignment_figure
+from pag.report.formats import REALIZATION_NAMES, method_name
+from pag.report.grids import Panel, diffusion_figure, large_eps_figure, realization_figure
+from pag.report.results import Results, read_results
+from pag.report.style import save
+from stages import paths
+
+
+def write_results(out: Path, state: State, params: Params, conf: Conf) -> None:
+    """Write the folder `out`; earlier files of the same names are replaced one by one."""
+    out.mkdir(parents=True, exist_ok=True)
+    finished = finished_methods(params)
+    results = {arch: _read(params, conf, arch, methods) for arch, methods in finished.items()}
+    shown = {}
+    for name, figure in _figures(params, results):
+        save(figure, out / f"{name}.png")
+        shown[name] = f"![{name}]({name}.png)"
+    save_json(out / "metrics.json", _everything(state, params, conf, finished))
+    (out / "report.md").write_text(_page(state, conf, results, list(shown.values())), encoding="utf-8")
+
+
+def finished_methods(params: Params) -> dict[str, list[str]]:
+    """The evaluated methods by architecture, in the order of the tables."""
+    found = {
+        arch: [method for method in params.methods() if paths.metrics(DATASET, arch, method).exists()]
+        for arch in params.archs
+    }
+    return {arch: methods for arch, methods in found.items() if methods}
+
+
+def _read(params: Params, conf: Conf, arch: str, methods: list[str]) -> Results:
+    lists = grouped(methods)
+    lists["heuristics"] = [name for name in lists["realizations"] if name != "sbg"]
+    own = params.model_copy(update={"archs": [arch], **lists})
+    return read_results(own, {DATASET: conf}, paths.RESULTS)
+
+
+def _everything(state: State, params: Params, conf: Conf, finished: dict[str, list[str]]) -> dict[str, Any]:
+    names = [(arch, method) for arch in params.archs for method in params.methods()]
+    return {
+        "benchmark": "cifar10",
+        "data": f"{DATASET} ({conf.data.note})",
+        "machine": machine(),
+        "used_minutes": round(state.used_seconds / 60, 2),
+        "stages": state.stages,
+        "unfinished_stages_seconds": state.partial,
+        "given_up": state.notes,
+        "decisions": state.decisions,
+        "settings": {section: getattr(conf, section).model_dump(mode="json") for section in type(conf).model_fields},
+        "metrics": {
+            f"{arch}/{method}": load_json(paths.metrics(DATASET, arch, method))
+            for arch, methods in finished.items()
+            for method in methods
+        },
+        "training": {
+            f"{arch}/{method}": load_json(paths.timings(DATASET, arch, method))
+            for arch, method in names
+            if paths.timings(DATASET, arch, method).exists()
+        },
+    }
+
+
+def _figures(params: Params, results: dict[str, Results]) -> Iterator[tuple[str, Figure]]:
+    if paths.diffusion_preview(DATASET).exists():
+        yield "diffusion", diffusion_figure(DATASET, arrays.read_diffusion(paths.diffusion_preview(DATASET)))
+    panels = [
+        Panel(f"{method_name(name)}: {REALIZATION_NAMES[name]}", arrays.read_realization(path))
+        for name in (*params.heuristics, "sbg")
+        if (path := paths.realization_preview(DATASET, name)).exists()
+    ]
+    if panels:
+        yield "realizations", realization_figure(DATASET, panels)
+    for arch, found in results.items():
+        grids = {run.method: arrays.read_large_eps(paths.large_eps(DATASET, arch, run.method)) for run in found.runs}
+        eps = next(iter(grids.values())).eps
+        panels = [Panel(method_name(method), grid) for method, grid in grids.items()]
+        yield f"large-eps-{arch}", large_eps_figure(DATASET, arch, eps, panels)
+        if len(found.runs) > 1:
+            yield f"alignment-{arch}", alignment_figure(DATASET, found.scores)
+
+
+def _page(state: State, conf: Conf, results: dict[str, Results], figures: list[str]) -> str:
+    about = machine()
+    sections = [
+        f"# CIFAR-10 ({conf.data.note}), measured on {about.get('gpu', about['cpu'])}",
+        _how(state, conf),
+    ]
+    for arch, found in results.items():
+        caption = tables.accuracy_caption(DATASET, arch, found.scores)
+        sections += [f"## {arch}", caption, tables.accuracy_table(found.runs, found.scores)]
+        flags = [f"- {method_name(r.method)}: {flag}" for r in found.runs for flag in r.metrics.autoattack_warnings]
+        sections += ["AutoAttack's own warnings:", "\n".join(flags)] if flags else []
+    throughput = state.decisions.get("throughput", {})
+    if throughput:
+        rows = [[name, f"{value:,.3g}" if value < 100 else f"{value:,.0f}"] for name, value in throughput.items()]
+        sections += ["## Throughput", tables.markdown(["", "measured"], rows)]
+    rows = [[name, f"{s['seconds']:.0f}", f"{s.get('peak_memory_gb', '')}"] for name, s in state.stages.items()]
+    sections += ["## Stages", tables.markdown(["", "seconds", "peak GPU memory (GB)"], rows)]
+    if state.notes:
+        sections += ["## Given up for lack of time", "\n".join(f"- {note}" for note in state.notes)]
+    return "\n\n".join([*sections, *figures]) + "\n"
+
+
+def _how(state: State, conf: Conf) -> str:
+    diffusion, classifier, evaluation = conf.diffusion, conf.classifier, conf.evaluation
+    lines = [
+        f"- Diffusion: {diffusion.steps:,} steps of {diffusion.batch_size}, noise levels: {diffusion.noise_levels} "
+        f"(alpha_bar {diffusion.alpha_bar:g}), {diffusion.channels} channels, {diffusion.blocks} blocks, "
+        f"{diffusion.precision}{', compiled' if diffusion.compile else ''}",
+        f"- Classifiers: {classifier.epochs} epochs of batch {classifier.batch_size} (the paper: 100 of 64), lr "
+        f"{classifier.lr:g} {classifier.lr_schedule}, {classifier.precision}"
+        f"{', compiled' if classifier.compile else ''}; one seed",
+        f"- AutoAttack standard on n = {evaluation.images} class-balanced test images; the network in float32, whose "
+        "convolutions PyTorch computes in TF32 on such GPUs by default",
+        f"- {state.used_seconds / 60:.1f} minutes used before this call",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,153 @@
+"""Seconds of one training step: plain, gradient alignment, adversarial training, and the recipe as it was released.
+
+    python -m benchmarks.training_step [--arch rn18 --arch vit] [--batch-size 64] [--json]
+
+CIFAR shapes (3×32×32, 10 classes), random pixels. A step is the objective, its backward pass and the optimizer's
+update. All sides run the code that training runs, with the same network, memory format, precision and compilation. The
+long ones (k > 1, PGD-20, the recipe) are timed on a part of the batch, beside an alignment step of that size.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.harness import measure, report
+from pag.attacks.threat_model import ThreatModel
+from pag.classifiers import ARCHITECTURES, build
+from pag.config.conf import ClassifierConfig
+from pag.objectives.adversarial import AdversarialTraining
+from pag.objectives.alignment import Alignment
+from pag.objectives.batch import Batch, Objective
+from pag.objectives.classification import cross_entropy
+from pag.training.loop import build_optimizer
+
+NUM_CLASSES, IMAGE_SHAPE = 10, (3, 32, 32)
+EPS = 0.5
+LONG_PART = 4  # the long steps are timed on this fraction of a batch
+RECIPE_PART = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", action="append", choices=[name for name in ARCHITECTURES if name != "mlp"])
+    parser.add_argument("--batch-size", type=int, default=64, help="1 is the setting of the paper's appendix H")
+    parser.add_argument("--repeats", type=int, default=3, help="the median of as many is reported")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, as classifier.compile does")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast, as classifier.precision does")
+    parser.add_argument("--cpu-time", action="store_true", help="processor time, for a machine that others use too")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+
+    per_arch = {arch: ratios(Steps(arch, options.compile, options.bf16), options) for arch in options.arch or ["rn18"]}
+    settings = {"batch_size": options.batch_size, "compile": options.compile, "bf16": options.bf16}
+    report("training_step", settings | next(iter(per_arch.values())) | {"per_arch": per_arch}, options.json)
+
+
+def ratios(steps: "Steps", options: argparse.Namespace) -> dict[str, Any]:
+    """The step times of one architecture, relative to each other and in milliseconds per image."""
+    size, clock = options.batch_size, time.process_time if options.cpu_time else time.perf_counter
+    part, recipe_part = max(1, size // LONG_PART), max(1, size // RECIPE_PART)
+    short = measure(
+        {
+            "plain": steps.of(cross_entropy, size),
+            "pag": steps.of(Alignment(2.0, NUM_CLASSES), size, k=1),
+            "at7": steps.of(adversarial_training(7), size),
+        },
+        options.repeats,
+        clock=clock,
+    )
+    long = measure(
+        {
+            "plain": steps.of(cross_entropy, part),
+            "pag": steps.of(Alignment(2.0, NUM_CLASSES), part, k=1),
+            "k2": steps.of(Alignment(2.0, NUM_CLASSES), part, k=2),
+            "all": steps.of(Alignment(2.0, NUM_CLASSES), part, k=NUM_CLASSES),
+            "at20": steps.of(adversarial_training(20), part),
+            "recipe": steps.of(released_recipe, recipe_part, k=NUM_CLASSES),
+        },
+        max(1, options.repeats - 1),
+        clock=clock,
+    )
+    return {
+        "pag_over_plain": short["pag"] / short["plain"],
+        "at7_over_pag": short["at7"] / short["pag"],
+        "at20_over_pag": long["at20"] / long["pag"],
+        "recipe_over_pag": (long["recipe"] / recipe_part) / (long["pag"] / part),
+        "k_over_plain": {
+            "1": short["pag"] / short["plain"],
+            "2": long["k2"] / long["plain"],
+            "all": long["all"] / long["plain"],
+        },
+        "ms_per_image": {
+            **{name: 1e3 * seconds / size for name, seconds in short.items()},
+            "at20": 1e3 * long["at20"] / part,
+            "recipe": 1e3 * long["recipe"] / recipe_part,
+        },
+    }
+
+
+class Steps:
+    """Training steps of one network, as `pag.training.loop` makes them."""
+
+    def __init__(self, arch: str, compile: bool, bf16: bool) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.bf16 = bf16
+        self.model = build(arch, NUM_CLASSES, IMAGE_SHAPE, seed=0).train()
+        self.model.to(self.device).to(memory_format=torch.channels_last)
+        self.network = cast(nn.Module, torch.compile(self.model)) if compile else self.model
+        self.optimizer = build_optimizer(self.model, ClassifierConfig(lr=1e-6))
+
+    def of(self, objective: Objective, size: int, k: int = 0) -> Callable[[], None]:
+        """One step of `objective` on a batch of `size` images with k target classes each."""
+        batch = random_batch(size, k, self.device)
+        # the recipe differentiates the forward pass twice, which only the objectives can do to a compiled network
+        network = self.model if objective is released_recipe else self.network
+
+        def step() -> None:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                loss = torch.stack(list(objective(network, batch).values())).sum()
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return step
+
+
+def released_recipe(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """The objective as the authors' script computes it.
+
+    Every image is repeated for all classes, in a forward pass of its own, and PyTorch differentiates twice.
+    """
+    assert batch.target_classes is not None and batch.class_gradients is not None
+    images = batch.images.repeat_interleave(NUM_CLASSES, dim=0).requires_grad_()
+    log_p = F.log_softmax(model(images), dim=1).gather(1, batch.target_classes.view(-1, 1))
+    (gradients,) = torch.autograd.grad(log_p.sum(), images, create_graph=True)
+    cos = F.cosine_similarity(gradients.flatten(1), batch.class_gradients.flatten(0, 1).flatten(1), dim=1)
+    terms = cross_entropy(model, batch)
+    return terms | {"alignment": 2.0 * (1 - cos).sum() / len(batch.labels)}
+
+
+def adversarial_training(steps: int) -> AdversarialTraining:
+    return AdversarialTraining(ThreatModel("L2", EPS), steps, step_size=1.5 * EPS / steps)
+
+
+def random_batch(size: int, k: int, device: torch.device) -> Batch:
+    g = torch.Generator().manual_seed(0)
+    return Batch(
+        images=torch.rand(size, *IMAGE_SHAPE, generator=g).to(device),
+        labels=torch.randint(NUM_CLASSES, (size,), generator=g).to(device),
+        seed=0,
+        target_classes=torch.rand(size, NUM_CLASSES, generator=g).topk(k).indices.to(device) if k else None,
+        class_gradients=torch.randint(-127, 128, (size, k, *IMAGE_SHAPE), generator=g, dtype=torch.int8).to(device),
+    )
+
+
+if __name__ == "__main__":
+    main()
