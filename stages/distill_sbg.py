@@ -1,5 +1,7 @@
 """distill_sbg: score-based gradients for every training image and class, and for held-out images to measure against."""
 
+from typing import Any
+
 import click
 import torch
 from torch import Tensor
@@ -24,10 +26,7 @@ from stages.distillation import write_preview, write_store
 @click.argument("dataset")
 def main(dataset: str) -> None:
     params, config, images = load_params(), load_conf(dataset).distill, load(paths.images(dataset))
-    weights, about = load_weights(paths.diffusion(dataset) / "ema.safetensors")
-    if about["dataset_hash"] != images.content_hash:
-        raise ArtifactError(f"{paths.diffusion(dataset)} was trained on other images of {dataset}: run `dvc repro`")
-    diffusion = DiffusionConfig.model_validate(about["diffusion"])
+    weights, diffusion, about = trained_diffusion(images)
     t = gradient_t(diffusion, config.t)
     attributes = {
         "realization": "sbg",
@@ -50,6 +49,15 @@ def main(dataset: str) -> None:
     attributes |= {"split": "test", "rows": rows.tolist()}
     heldout_path = paths.gradients(dataset, "heldout")
     write_store(heldout, images, images.test.select(rows), heldout_path, config, attributes, device)
+
+
+def trained_diffusion(images: ImageDataset) -> tuple[dict[str, Tensor], DiffusionConfig, dict[str, Any]]:
+    """EMA weights, configuration and description of the network that was trained on these very images."""
+    folder = paths.diffusion(images.name)
+    weights, about = load_weights(folder / "ema.safetensors")
+    if about["dataset_hash"] != images.content_hash:
+        raise ArtifactError(f"{folder} was trained on other images of {images.name}: run `dvc repro`")
+    return weights, DiffusionConfig.model_validate(about["diffusion"]), about
 
 
 def score_based(

@@ -30,8 +30,9 @@ from pag.training.loop import train_classifier
 from stages.distill_sbg import score_based
 from stages.objectives import robust_objective, vanilla
 
-# Of the standard version, per image: gradient steps of APGD-CE and of APGD-T towards 9 classes, steps of FAB-T, queries.
+# Of the standard version, per image: steps of APGD-CE and of APGD-T towards 9 classes, steps of FAB-T, queries.
 APGD_STEPS, FAB_STEPS, SQUARE_QUERIES = 100 + 9 * 100, 9 * 100, 5000
+REALIZATIONS = ("sbg", "cm")
 EPOCHS = 3  # of a training measurement; the last one is timed
 
 
@@ -58,50 +59,33 @@ class RandomGradients:
 def calibrate(images: ImageDataset, conf: Conf, scale: Scale, device: torch.device) -> Calibration:
     """Measure with the run's own settings. What cannot be compiled here is reported and runs eagerly."""
     decided: dict[str, dict[str, Any]] = {}
+    throughput = step_throughput(images, conf, scale, device)
 
-    def measured(section: str, compiled: bool, call: Callable[[bool], Any]) -> Any:
-        """call(compile), or call(False) after a line that says why."""
-        if compiled and decided.get(section, {}).get("compile", True):
-            try:
-                torch._dynamo.reset()
-                return call(True)
-            except Exception as error:  # compilers fail in many ways, and the run can do without
-                click.echo(f"{section}: torch.compile failed, running eagerly: {_first_line(error)}")
-                decided[section] = {"compile": False}
-        return call(False)
+    config = conf.diffusion
+    measured = _compiled(lambda: diffusion_seconds(images, config, scale, device)) if config.compile else None
+    if measured is None:
+        decided["diffusion"] = {"compile": False}
+        config = config.model_copy(update={"compile": False})
+        measured = diffusion_seconds(images, config, scale, device)
+    diffusion_start, diffusion_step = measured
+    click.echo(f"diffusion: {config.batch_size / diffusion_step:,.0f} images/s after {diffusion_start:.0f} s")
 
-    diffusion_start, diffusion_step = measured(
-        "diffusion",
-        conf.diffusion.compile,
-        lambda c: diffusion_seconds(images, conf.diffusion.model_copy(update={"compile": c}), scale, device),
-    )
-    click.echo(f"diffusion: {conf.diffusion.batch_size / diffusion_step:,.0f} images/s after {diffusion_start:.0f} s")
     sbg, heuristic = distillation_seconds(images, conf.diffusion, conf.distill, scale, device)
     click.echo(f"distillation: SBG {1 / sbg:,.0f} images/s, CM {1 / heuristic:,.0f} images/s")
 
-    steps: dict[str, float] = {}
-    starts: list[float] = []
-    for method in scale.methods:
-        if "+" in method:
-            continue
-        start, steps[method] = measured(
-            "classifier",
-            conf.classifier.compile,
-            lambda c, m=method: training_seconds(
-                images, m, conf, conf.classifier.model_copy(update={"compile": c}), scale.calibration_steps, device
-            ),
-        )
-        starts.append(start)
-        click.echo(f"{method}: {1000 * steps[method]:.1f} ms a step of {conf.classifier.batch_size} after {start:.0f} s")
-    for method in scale.methods:
-        if "+" in method:  # both objectives, each with a forward pass of its own
-            arch, name = method.split("/")
-            steps[method] = sum(steps[f"{arch}/{part}"] for part in name.split("+"))
+    steps, training_start = step_seconds(images, conf, scale, device)
+    if training_start is None:
+        decided["classifier"] = {"compile": False}
 
-    attacked = {}
-    for arch in dict.fromkeys(method.split("/")[0] for method in scale.methods):
-        attacked[arch] = attack_seconds(images, arch, scale.calibration_images, device)
-        click.echo(f"AutoAttack on {arch}: {1 / attacked[arch]:.2f} images/s with every attack's whole budget")
+    attacked = {arch: attack_seconds(images, arch, scale.calibration_images, device) for arch in scale.archs}
+    for arch, seconds in attacked.items():
+        click.echo(f"AutoAttack on {arch}: {1 / seconds:.2f} images/s with every attack's whole budget")
+    throughput |= {
+        "diffusion training, images/s": config.batch_size / diffusion_step,
+        "distillation SBG, images/s": 1 / sbg,
+        "distillation CM, images/s": 1 / heuristic,
+        **{f"AutoAttack {arch}, images/s": 1 / seconds for arch, seconds in attacked.items()},
+    }
     rates = Rates(
         diffusion_step=diffusion_step,
         distilled_image=sbg,
@@ -109,15 +93,60 @@ def calibrate(images: ImageDataset, conf: Conf, scale: Scale, device: torch.devi
         training_step=steps,
         attacked_image=attacked,
         compile_diffusion=diffusion_start,
-        compile_training=max(starts),
+        compile_training=training_start or 0.0,
     )
-    throughput = {
-        "diffusion training, images/s": conf.diffusion.batch_size / diffusion_step,
-        "distillation SBG, images/s": 1 / sbg,
-        "distillation CM, images/s": 1 / heuristic,
-        **{f"AutoAttack {arch}, images/s": 1 / seconds for arch, seconds in attacked.items()},
-    }
     return Calibration(rates, decided, throughput)
+
+
+def step_seconds(
+    images: ImageDataset, conf: Conf, scale: Scale, device: torch.device
+) -> tuple[dict[str, float], float | None]:
+    """Seconds of a training step of every method, and until a compiled one is at its rate; None: do not compile.
+
+    The run compiles if the least number of epochs repays it. Alignment with any store costs the same, and a
+    combination of objectives the sum of them. Only the first architecture is compiled here.
+    """
+    eager_config = conf.classifier.model_copy(update={"compile": False})
+    first, *others = scale.archs
+
+    def measure(arch: str, config: ClassifierConfig) -> dict[str, tuple[float, float]]:
+        names = ("vanilla", "sbg", "at-l2") if arch == first else ("sbg",)
+        return {
+            f"{arch}/{name}": training_seconds(images, f"{arch}/{name}", conf, config, scale.calibration_steps, device)
+            for name in names
+        }
+
+    found = measure(first, eager_config)
+    start = None
+    compiled = _compiled(lambda: measure(first, conf.classifier)) if conf.classifier.compile else None
+    if compiled is not None:
+        steps = scale.min_epochs * (len(images.train) // conf.classifier.batch_size)
+        saved = sum(steps * (found[method][1] - seconds) - wait for method, (wait, seconds) in compiled.items())
+        click.echo(
+            f"compiling {first}: {'saves' if saved > 0 else 'costs'} {abs(saved):.0f} s in {scale.min_epochs} epochs"
+        )
+        if saved > 0:
+            found, start = compiled, max(wait for wait, _ in compiled.values())
+    for arch in others:
+        found |= measure(arch, eager_config)
+    seconds = {method: step for method, (_, step) in found.items()}
+    for method, step in seconds.items():
+        click.echo(f"{method}: {1000 * step:.1f} ms a step of {conf.classifier.batch_size}")
+    for method in scale.methods:
+        arch, name = method.split("/")
+        parts = ["sbg" if part in REALIZATIONS else part for part in name.split("+")]
+        seconds[method] = sum(seconds[f"{arch}/{part}"] for part in parts)
+    return {method: seconds[method] for method in scale.methods}, start
+
+
+def _compiled(measure: Callable[[], Any]) -> Any:
+    """The measurement, or None after a line that says why it failed: compilers fail in many ways."""
+    try:
+        torch._dynamo.reset()
+        return measure()
+    except Exception as error:
+        click.echo(f"torch.compile failed, running eagerly: {first_line(error)}")
+        return None
 
 
 def diffusion_seconds(
@@ -182,9 +211,8 @@ def training_seconds(
     arch, name = method.split("/")
     split = images.train.select(np.arange(steps * config.batch_size) % len(images.train))
     objective, gradients = _objective(name, arch, images, conf)
-    batches = Batches(
-        split, images.levels, config, 0, device, gradients and RandomGradients((len(split), *gradients))
-    )
+    random = RandomGradients((len(split), *gradients)) if gradients else None
+    batches = Batches(split, images.levels, config, 0, device, random)
     times = [time.perf_counter()]
     train_classifier(
         build(arch, images.num_classes, images.image_shape, 0),
@@ -198,15 +226,16 @@ def training_seconds(
     return float(epochs[0] - epochs[-1]), float(epochs[-1]) / len(batches)
 
 
-def _objective(
-    name: str, arch: str, images: ImageDataset, conf: Conf
-) -> tuple[Objective, tuple[int, ...] | None]:
+def _objective(name: str, arch: str, images: ImageDataset, conf: Conf) -> tuple[Objective, tuple[int, ...] | None]:
     """The objective, and for an alignment run the shape (K, C, H, W) of an image's gradients."""
     if name == "vanilla":
         return vanilla, None
-    if name in ("sbg", "cm"):
+    if name in REALIZATIONS:
         weight = conf.methods.aligned(name, None).for_arch(arch)  # type: ignore[arg-type]
-        return Alignment(weight, images.num_classes, conf.alignment.gradient_of), (images.num_classes, *images.image_shape)
+        return Alignment(weight, images.num_classes, conf.alignment.gradient_of), (
+            images.num_classes,
+            *images.image_shape,
+        )
     return robust_objective(name, conf.methods), None  # type: ignore[arg-type]
 
 
@@ -234,28 +263,22 @@ def attack_seconds(images: ImageDataset, arch: str, count: int, device: torch.de
     return (APGD_STEPS * apgd + FAB_STEPS * fab + SQUARE_QUERIES * square) / len(x)
 
 
-def step_throughput(
-    images: ImageDataset, conf: Conf, scale: Scale, device: torch.device, compiled: bool
-) -> dict[str, float]:
-    """Training images per second of plain, alignment and AT-PGD-7 steps at each batch size, and their ratio."""
-    arch = scale.methods[0].split("/")[0]
+def step_throughput(images: ImageDataset, conf: Conf, scale: Scale, device: torch.device) -> dict[str, float]:
+    """Training images per second of plain, alignment and AT-PGD-7 steps at each batch size, not compiled; ratios."""
+    arch = scale.archs[0]
     found: dict[str, float] = {}
-    mode = "compiled" if compiled else "eager"
     for batch_size in scale.throughput_batches:
-        update = {"batch_size": batch_size, "compile": compiled}
-        config = conf.classifier.model_copy(update=update)
-        seconds = {}
-        for name in ("vanilla", "sbg", "at-l2"):
-            torch._dynamo.reset()
-            steps = scale.calibration_steps if batch_size < 256 else scale.calibration_steps // 2
-            _, seconds[name] = training_seconds(images, f"{arch}/{name}", conf, config, max(2, steps), device)
-            found[f"{mode} {name} step, batch {batch_size}, images/s"] = batch_size / seconds[name]
-        found[f"{mode} alignment step over AT-PGD-7, batch {batch_size}"] = seconds["at-l2"] / seconds["sbg"]
-        click.echo(
-            f"batch {batch_size}, {mode}: "
-            + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items())
-            + f"; alignment is {seconds['at-l2'] / seconds['sbg']:.2f}× faster than AT"
-        )
+        config = conf.classifier.model_copy(update={"batch_size": batch_size, "compile": False})
+        steps = max(2, scale.calibration_steps // (1 if batch_size < 256 else 2))
+        seconds = {
+            name: training_seconds(images, f"{arch}/{name}", conf, config, steps, device)[1]
+            for name in ("vanilla", "sbg", "at-l2")
+        }
+        found |= {f"{name} step, batch {batch_size}, images/s": batch_size / value for name, value in seconds.items()}
+        ratio = seconds["at-l2"] / seconds["sbg"]
+        found[f"alignment step over AT-PGD-7, batch {batch_size}"] = ratio
+        times = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items())
+        click.echo(f"steps of {batch_size}, eager: {times}; alignment is {ratio:.2f}× faster than AT-PGD-7")
     return found
 
 
@@ -280,5 +303,5 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"

@@ -61,7 +61,7 @@ def _everything(state: State, params: Params, conf: Conf, finished: dict[str, li
         "unfinished_stages_seconds": state.partial,
         "given_up": state.notes,
         "decisions": state.decisions,
-        "settings": {section: getattr(conf, section).model_dump(mode="json") for section in type(conf).model_fields},
+        "settings": conf.model_dump(mode="json"),
         "metrics": {
             f"{arch}/{method}": load_json(paths.metrics(DATASET, arch, method))
             for arch, methods in finished.items()

@@ -1,6 +1,6 @@
 """The run at its two scales, and the project's own conf and params files that a scale becomes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,11 @@ class Scale:
     stage_overhead: float  # seconds
     calibration_steps: int
     calibration_images: int
-    throughput_batches: tuple[int, ...] = field(default=(64, 512))
+    throughput_batches: tuple[int, ...]
+
+    @property
+    def archs(self) -> list[str]:
+        return list(dict.fromkeys(method.split("/")[0] for method in self.methods))
 
 
 FULL = Scale(
@@ -69,6 +73,7 @@ FULL = Scale(
     stage_overhead=6.0,
     calibration_steps=30,
     calibration_images=300,
+    throughput_batches=(64, 512),
 )
 
 MINIATURE = Scale(
@@ -106,7 +111,9 @@ MINIATURE = Scale(
 )
 
 
-def write_settings(folder: Path, scale: Scale, archive: Path, decided: dict[str, dict[str, Any]]) -> tuple[Conf, Params]:
+def write_settings(
+    folder: Path, scale: Scale, archive: Path, decided: dict[str, dict[str, Any]]
+) -> tuple[Conf, Params]:
     """Write `folder`/conf/cifar10-jpeg.yaml and `folder`/params.yaml; what load_conf and load_params make of them.
 
     decided: values by section that are known only after measuring; they win over the scale's.
@@ -115,12 +122,11 @@ def write_settings(folder: Path, scale: Scale, archive: Path, decided: dict[str,
     for section in SECTIONS:
         content[section] |= scale.sections.get(section, {}) | decided.get(section, {})
     content["data"]["root"] = str(archive.absolute())
-    names = [method.split("/")[1] for method in scale.methods]
-    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {
-        "datasets": [DATASET],
-        "archs": list(dict.fromkeys(method.split("/")[0] for method in scale.methods)),
-        **grouped(names),
-    }
+    content.pop("variants", None)
+    experiment = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = {key: [] if isinstance(value, list) else value for key, value in experiment.items()}
+    params |= {"datasets": [DATASET], "archs": scale.archs, "lambda": None}
+    params |= grouped([method.split("/")[1] for method in scale.methods])
     (folder / "conf").mkdir(parents=True, exist_ok=True)
     _write(folder / "conf" / f"{DATASET}.yaml", content)
     _write(folder / "params.yaml", params)

@@ -11,7 +11,6 @@ from typing import Any
 
 from pag.checkpoint import save_json
 
-
 STOPPING_SECONDS = 15.0  # of a call are kept for writing the results
 
 
@@ -66,6 +65,7 @@ class State:
     """state.json: written after every change, so that a killed call loses the stage it was in and nothing else.
 
     stages: finished stages with seconds and peak memory. partial: seconds that interrupted stages took so far.
+    failed: stages that ended in an error, which are not tried again.
     decisions: what was measured and planned. notes: what was given up, in words.
     """
 
@@ -75,6 +75,7 @@ class State:
         self.used_seconds: float = content.get("used_seconds", 0.0)  # by earlier calls
         self.stages: dict[str, dict[str, Any]] = content.get("stages", {})
         self.partial: dict[str, float] = content.get("partial", {})
+        self.failed: list[str] = content.get("failed", [])
         self.decisions: dict[str, Any] = content.get("decisions", {})
         self.notes: list[str] = content.get("notes", [])
 
@@ -83,6 +84,7 @@ class State:
             "used_seconds": self.used_seconds + clock.used,
             "stages": self.stages,
             "partial": self.partial,
+            "failed": self.failed,
             "decisions": self.decisions,
             "notes": self.notes,
         }

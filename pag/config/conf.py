@@ -179,10 +179,16 @@ class EvaluationConfig(Section):
     threat_models: dict[Norm, Annotated[list[Positive], Field(min_length=1)]]
     images: Count | None = None  # class-balanced test images under attack; null: the whole test set
     batch_size: Count = 256
-    foolbox: dict[str, Positive | None] = Field(
-        {}
-    )  # attack name -> eps in the attack's own distance; null: smallest found
+    foolbox: dict[str, Positive | None] = {}  # attack -> eps in the attack's own distance; null: smallest found
     large_eps: LargeEpsConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_foolbox(cls, values: Any) -> Any:
+        """`foolbox: null` switches the attacks off; `dvc exp run -S` cannot empty a section otherwise."""
+        if isinstance(values, dict) and values.get("foolbox", {}) is None:
+            return {**values, "foolbox": {}}
+        return values
 
     @model_validator(mode="after")
     def _radii_in_range(self) -> "EvaluationConfig":
@@ -204,6 +210,7 @@ class Conf(Section):
     alignment: AlignmentConfig
     methods: MethodsConfig
     evaluation: EvaluationConfig
+    variants: dict[str, Any] = {}  # further runs by name; pag.config.variants checks and explains them
 
     @model_validator(mode="after")
     def _level_in_schedule(self) -> "Conf":

@@ -45,14 +45,24 @@ Model = TypeVar("Model", bound=Section)
 
 
 def load(model: type[Model], path: Path) -> Model:
+    return check(model, read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: run from the repository's root")
     try:
-        return model.model_validate(yaml.safe_load(path.read_text()))
+        return yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def check(model: type[Model], content: Any, source: str) -> Model:
+    """`content` as a section; the error of a wrong one is one line that begins with `source`."""
+    try:
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error, model)}") from None
+        raise ConfigError(f"{source}: {_first_problem(error, model)}") from None
 
 
 def _first_problem(error: ValidationError, model: type[Section]) -> str:

@@ -55,7 +55,7 @@ def _attack(
 
 @contextmanager
 def _under_attack(model: nn.Module) -> Iterator[None]:
-    """Eval mode, as in TRADES' own attack, and constant parameters, whose gradients a compiled backward would compute."""
+    """Eval mode, as in TRADES' own attack, and parameters without gradient, which a compiled backward would compute."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
     for parameter in parameters:

@@ -70,8 +70,8 @@ def _compiled(model: nn.Module, training: bool, gradient_of: GradientOf) -> Call
     """The same function as one compiled graph, for this model in this mode.
 
     Dynamo cannot follow autograd.grad(create_graph=True), and a compiled forward pass has no second derivative. So
-    Dynamo is told not to look inside; AOTAutograd then traces the operators with both derivatives. For that every tensor has
-    to be an argument: those of the model too, whose buffers are updated in place.
+    Dynamo is told not to look inside; AOTAutograd then traces the operators with both derivatives. For that every
+    tensor has to be an argument: those of the model too, whose buffers are updated in place.
     """
     names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
 

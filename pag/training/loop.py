@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +54,8 @@ def train_classifier(
     Raises FloatingPointError with the step at the first loss that is not finite.
     """
     device = batches.device
-    model.to(device, memory_format=torch.channels_last)
-    network = torch.compile(model) if config.compile else model
+    model.to(device).to(memory_format=torch.channels_last)
+    network = cast(nn.Module, torch.compile(model)) if config.compile else model
     optimizer = build_optimizer(model, config)
     total_steps = config.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(config, step / total_steps))
@@ -115,10 +115,10 @@ def _resume(path: Path, stateful: dict[str, Any], device: torch.device) -> Histo
 
 
 def build_optimizer(model: nn.Module, config: ClassifierConfig) -> torch.optim.Optimizer:
-    parameters, shared = model.parameters(), {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    parameters, lr, weight_decay = model.parameters(), config.lr, config.weight_decay
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, **shared)
-    return torch.optim.SGD(parameters, momentum=config.momentum, **shared)
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=weight_decay, fused=True)
 
 
 def lr_factor(config: ClassifierConfig, progress: float) -> float:

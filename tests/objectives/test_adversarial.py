@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pag.attacks.threat_model import ThreatModel
 from pag.objectives.adversarial import AdversarialTraining, Trades

@@ -1,0 +1,217 @@
+"""One call of the run: which stage is next, how long it may take, and what is written down of it."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from benchmarks.cifar10 import rates as measuring
+from benchmarks.cifar10 import schedule
+from benchmarks.cifar10.plan import (
+    Plan,
+    Rates,
+    Sizes,
+    affordable,
+    diffusion_steps,
+    distillation_seconds,
+    plan_classifiers,
+    realizations,
+)
+from benchmarks.cifar10.results import write_results
+from benchmarks.cifar10.schedule import Stage
+from benchmarks.cifar10.settings import DATASET, Scale, write_settings
+from benchmarks.cifar10.state import Clock, State
+from pag.datasets.base import load
+from stages import paths
+from stages.device import best_device
+
+SMALLEST_LR = 0.01  # the paper's; a classifier that diverges above it is trained anew with a smaller one
+
+
+class Experiment:
+    """One call's view of the run in the working directory."""
+
+    def __init__(self, scale: Scale, archive: Path, state: State, clock: Clock, out: Path) -> None:
+        self.scale, self.archive, self.state, self.clock, self.out = scale, archive, state, clock, out
+        self.device = best_device()
+        self.configure()
+
+    def configure(self) -> None:
+        decided = self.state.decisions.get("conf", {})
+        self.conf, self.params = write_settings(Path(), self.scale, self.archive, decided)
+
+    def decide(self, section: str, **values: Any) -> None:
+        """Fix values of the conf for this and all later calls."""
+        self.state.decisions.setdefault("conf", {}).setdefault(section, {}).update(values)
+        self.configure()
+
+    def run(self) -> bool:
+        """Run what the call has time for. True when everything is done."""
+        sizes = self.measured()
+        if "diffusion_steps" not in self.state.decisions:
+            steps = diffusion_steps(self.rates, sizes, self.clock.run_left)
+            self.state.decisions["diffusion_steps"] = steps
+            self.decide("diffusion", steps=steps)
+            say(f"plan: {steps:,} diffusion steps of {self.conf.diffusion.batch_size}")
+        stages = [schedule.DIFFUSION, *(schedule.distillation(name) for name in realizations(self.scale.methods))]
+        if not self.work_off(stages, sizes):
+            return False
+        return self.work_off(self.classifier_stages(sizes), sizes)
+
+    def measured(self) -> Sizes:
+        """Prepare the images and measure the machine, unless that is done."""
+        self.perform(schedule.PREPARE)
+        images = load(paths.images(DATASET))
+        if "rates" not in self.state.decisions:
+            with self.stage("calibrate"):
+                if self.device.type == "cuda":
+                    backends = measuring.attention_backends(self.conf, self.device)
+                    say(f"attention of the U-Net can run on: {', '.join(backends) or 'math only'}")
+                found = measuring.calibrate(images, self.conf, self.scale, self.device)
+                self.state.decisions |= {"rates": asdict(found.rates), "throughput": found.throughput}
+                self.state.decisions["conf"] = found.decided
+            self.configure()
+        self.rates = Rates(**self.state.decisions["rates"])
+        return Sizes(
+            methods=self.scale.methods,
+            required=self.scale.required,
+            train_images=len(images.train),
+            steps_per_epoch=max(1, len(images.train) // self.conf.classifier.batch_size),
+            min_epochs=self.scale.min_epochs,
+            max_epochs=self.scale.max_epochs,
+            attack_images=self.scale.attack_images,
+            max_diffusion_steps=self.scale.max_diffusion_steps,
+            stage_overhead=self.scale.stage_overhead,
+        )
+
+    def classifier_stages(self, sizes: Sizes) -> list[Stage]:
+        if "plan" not in self.state.decisions:
+            plan = plan_classifiers(self.rates, sizes, self.clock.run_left)
+            self.state.decisions["plan"] = asdict(plan)
+            self.decide("classifier", epochs=plan.epochs)
+            self.decide("evaluation", images=plan.attack_images)
+            say(f"plan: {', '.join(plan.methods)}; {plan.epochs} epochs; {plan.attack_images} images under attack")
+            for text in plan.given_up:
+                self.give_up(text)
+        self.plan = Plan(**self.state.decisions["plan"])
+        return [make(method) for method in self.plan.methods for make in (schedule.training, schedule.evaluation)]
+
+    def work_off(self, stages: list[Stage], sizes: Sizes) -> bool:
+        """Run `stages` as far as they fit. True when none is left."""
+        while True:
+            stages = self.affordable(stages)
+            stage = schedule.next_stage(
+                [stage for stage in stages if stage.name not in self.state.failed],
+                self.state.stages,
+                lambda name: self.expected(name, sizes),
+                self.clock.call_left,
+                self.clock.is_last_call,
+            )
+            if stage is None:
+                if self.clock.is_last_call:
+                    for left in (s.name for s in stages if s.name not in {*self.state.stages, *self.state.failed}):
+                        self.give_up(f"{left}: it does not fit into the time that is left")
+                return all(stage.name in {*self.state.stages, *self.state.failed} for stage in stages)
+            self.perform(stage)
+
+    def expected(self, name: str, sizes: Sizes) -> float:
+        """Seconds that a stage still takes, as planned and corrected by what its kind took so far."""
+        kind, _, what = name.partition(" ")
+        if kind == "distill":
+            return distillation_seconds(self.rates, sizes, what)
+        if name == schedule.DIFFUSION.name:
+            whole = self.conf.diffusion.steps * self.rates.diffusion_step + self.rates.compile_diffusion
+        else:
+            whole = self.correction(kind) * self.plan.seconds[name]
+        return max(sizes.stage_overhead, whole - self.state.partial.get(name, 0.0))
+
+    def correction(self, kind: str) -> float:
+        """Seconds over planned seconds of the finished stages of a kind."""
+        done = [name for name in self.plan.seconds if name.startswith(kind) and name in self.state.stages]
+        if not done:
+            return 1.0
+        taken = sum(self.state.stages[name]["seconds"] for name in done)
+        return taken / sum(self.plan.seconds[name] for name in done)
+
+    def affordable(self, stages: list[Stage]) -> list[Stage]:
+        """Without the optional classifiers that have not begun and would be evaluated only after the run's time."""
+        kept: list[Stage] = []
+        optional = self.scale.methods[self.scale.required :]
+        for stage in stages:
+            kind, _, method = stage.name.partition(" ")
+            begun = stage.name in self.state.stages or stage.name in self.state.partial
+            if kind == "train" and method in optional and not begun:
+                expected = {name: self.correction(name.split()[0]) * s for name, s in self.plan.seconds.items()}
+                if not affordable(expected, method, 1.0, self.clock.run_left):
+                    self.give_up(f"{method}: no time left for its training and evaluation")
+                    return [s for s in kept if not s.name.endswith(f" {method}")]
+            kept.append(stage)
+        return kept
+
+    def perform(self, stage: Stage) -> None:
+        """Run a stage unless it is finished. One that fails is noted and left out, so that the others still run.
+
+        A classifier gets further chances: not compiled, then with smaller steps.
+        """
+        if stage.name in self.state.stages:
+            return
+        kind, _, method = stage.name.partition(" ")
+        try:
+            with self.stage(stage.name):
+                stage.run()
+        except Exception as error:
+            if "/" not in method:  # nothing can be done without the images, the diffusion model, or the gradients
+                raise
+            reason = f"{stage.name} failed: {measuring.first_line(error)}"
+            config = self.conf.classifier
+            if kind == "train" and isinstance(error, FloatingPointError) and config.lr > SMALLEST_LR:
+                self.decide("classifier", lr=config.lr / 2)
+                reason += f"; again with classifier.lr = {config.lr / 2:g}"
+            elif kind == "train" and config.compile:
+                self.decide("classifier", compile=False)
+                reason += "; again without torch.compile"
+            else:
+                self.state.failed.append(stage.name)
+            self.give_up(reason)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block, record it as finished if it ends, and write the results."""
+        say(f"{name}: begins, {self.clock.call_left:.0f} s left in this call, {self.clock.run_left:.0f} s in all")
+        torch._dynamo.reset()  # compiled code of an earlier stage's network counts against this one's
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        self.state.save(self.clock)
+        start = self.clock.used
+        try:
+            yield
+        except BaseException:
+            self.state.partial[name] = self.state.partial.get(name, 0.0) + self.clock.used - start
+            raise
+        seconds = self.state.partial.pop(name, 0.0) + self.clock.used - start
+        self.state.stages[name] = {"seconds": round(seconds, 1)}
+        if self.device.type == "cuda":
+            self.state.stages[name]["peak_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        self.state.save(self.clock)
+        say(f"{name}: done in {seconds:.0f} s")
+        self.write_results()
+
+    def give_up(self, text: str) -> None:
+        if self.state.note(text):
+            say(f"given up: {text}")
+
+    def write_results(self) -> None:
+        """What a figure or a table trips over must not cost the run."""
+        try:
+            write_results(self.out, self.state, self.params, self.conf)
+        except Exception as error:
+            say(f"the results could not be written: {measuring.first_line(error)}")
+
+
+def say(text: str) -> None:
+    click.echo(f"[cifar10] {text}")

@@ -1,0 +1,95 @@
+"""`variants` of conf/<dataset>.yaml: further runs by name, each one of the methods with some values of its own."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from pag.config.conf import Conf
+from pag.config.section import (
+    Baseline,
+    ConfigError,
+    Count,
+    GradientOf,
+    NonNegative,
+    Realization,
+    RobustMethod,
+    Section,
+    check,
+    nearest,
+)
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # a dot would split DVC's parameter keys
+
+Study = Literal["sweep", "seeds", "low data", "other"]
+
+
+class Variant(Section):
+    """What a run changes; a value that is not given is that of the other sections of conf and of params.yaml."""
+
+    method: str  # vanilla | at-l2 | … | oi | … | sbg | at-l2+sbg | …
+    weight: NonNegative | None = Field(None, alias="lambda")
+    classes_per_image: Count | Literal["all"] | None = None
+    gradient_of: GradientOf | None = None
+    training_seed: Annotated[int, Field(ge=0)] | None = None
+    train_images: Count | None = None  # train on this many of the training images, class-balanced
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> "Variant":
+        known = list(_methods())
+        if self.method not in known:
+            raise ValueError(f"unknown method '{self.method}'{nearest(self.method, known)}")
+        aligned = {"lambda": self.weight, "classes_per_image": self.classes_per_image, "gradient_of": self.gradient_of}
+        for key, value in aligned.items():
+            if value is not None and self.realization is None:
+                raise ValueError(f"{key} = {value} means nothing for '{self.method}', which aligns no gradients")
+        return self
+
+    @property
+    def robust(self) -> RobustMethod | None:
+        """The adversarial part of the method."""
+        part = self.method.split("+")[0]
+        return part if part in get_args(RobustMethod) else None  # type: ignore[return-value]
+
+    @property
+    def realization(self) -> Realization | None:
+        """The gradients that the method aligns with."""
+        part = self.method.split("+")[-1]
+        return part if part in get_args(Realization) else None  # type: ignore[return-value]
+
+    @property
+    def study(self) -> Study:
+        """The comparison that the run belongs to: over λ, over training seeds, over the number of images."""
+        if self.train_images is not None:
+            return "low data"
+        if self.training_seed is not None:
+            return "seeds"
+        only_weight = self.weight is not None and self.classes_per_image is None and self.gradient_of is None
+        return "sweep" if only_weight else "other"
+
+
+def variants_of(conf: Conf, dataset: str) -> dict[str, Variant]:
+    """Every variant of a conf. Raises ConfigError with one line that names the variant and the key."""
+    found = {}
+    for name, content in conf.variants.items():
+        source = f"conf/{dataset}.yaml: variants.{name}"
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"{source}: a name has lower-case letters, digits and single hyphens")
+        found[name] = check(Variant, content, source)
+    return found
+
+
+def variant_of(conf: Conf, dataset: str, name: str) -> Variant:
+    variants = variants_of(conf, dataset)
+    if name not in variants:
+        known = nearest(name, list(variants)) if variants else ", which defines none"
+        raise ConfigError(f"unknown variant '{name}' of conf/{dataset}.yaml{known}")
+    return variants[name]
+
+
+def _methods() -> Iterator[str]:
+    yield from get_args(Baseline)
+    yield from get_args(Realization)
+    for robust in get_args(RobustMethod):
+        yield from (f"{robust}+{realization}" for realization in get_args(Realization))
