@@ -1,13 +1,21 @@
 """How every stage meets the user: one line for an error, a non-zero exit, no half-written output."""
 
+import json
+import os
+import resource
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from pag.checkpoint import ArtifactError
 from pag.config.section import ConfigError
+
+# Names a file to which every stage adds what it used; benchmarks.pipeline reads it.
+USAGE_LOG = "PAG_USAGE_LOG"
 
 EXPECTED = (ConfigError, ArtifactError, ValueError, FloatingPointError, OSError)
 
@@ -17,8 +25,10 @@ def run_stage(command: Callable[..., Any]) -> None:
 
     An interrupted stage must not exit 0: DVC would record its partial output as complete.
     """
+    start = time.perf_counter()
     try:
         command(standalone_mode=False)
+        _note_usage(time.perf_counter() - start)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -28,3 +38,11 @@ def run_stage(command: Callable[..., Any]) -> None:
     except EXPECTED as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def _note_usage(seconds: float) -> None:
+    if path := os.environ.get(USAGE_LOG):
+        kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        usage = {"stage": " ".join(sys.argv[1:]), "module": Path(sys.argv[0]).stem, "seconds": round(seconds, 2)}
+        with open(path, "a") as log:
+            log.write(json.dumps({**usage, "peak_mib": round(kilobytes / 1024)}) + "\n")

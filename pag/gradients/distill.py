@@ -44,15 +44,17 @@ def distill(
     batch_size: int,
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] | None = None,
+    announce: Callable[[str], None] = print,
 ) -> Summary:
     """Write the store at `path`: the gradients of all `images`, raw (N, C, H, W) with `levels`, possibly memory-mapped.
 
     attributes: what the gradients are of, for GradientStore.open's `expect`. progress: called with the number of images
-    after each batch. Raises ValueError before any work when the disk has no room; a failure leaves no store behind.
+    after each batch. announce: told beforehand what room it takes. Raises ValueError before any work when the
+    disk has no room; a failure leaves no store behind.
     """
     channels, height, width = images.shape[1:]
     shape = (len(images), num_classes, channels, height, width)
-    print(check_room(path, shape, bits, batch_size))
+    announce(check_room(path, shape, bits, batch_size))
     start = time.perf_counter()
     with StoreWriter(path, shape, attributes, bits) as writer:
         for first in range(0, len(images), batch_size):
