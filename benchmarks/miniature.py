@@ -1,19 +1,32 @@
 """The whole pipeline through DVC on a few steps of everything, in a temporary copy: does every stage run?
 
-``python -m benchmarks.miniature [digits …]`` copies the repository's tracked files, shrinks the confs, and runs
-``dvc repro`` there; a second ``dvc repro`` must find everything up to date. The numbers mean nothing and are not kept.
+    python -m benchmarks.miniature [digits …]                 the experiment of params.yaml on these datasets
+    python -m benchmarks.miniature --preset table1 …          presets, as `dvc exp run $(python -m stages.preset …)`
+    python -m benchmarks.miniature --preset all
+
+The repository's files are copied, the confs shrunk, and DVC runs there. Presets run on a few images (real ones where
+they are at hand, see miniature_data.py), the real architectures for a step or two, and attacks of a few iterations;
+presets of the same datasets share a copy, and two copies are at work at a time. The numbers mean nothing and are not
+kept.
 """
 
+import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
+
+from benchmarks.miniature_data import provide
+from stages.preset import Preset, load_preset, names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,20 +39,72 @@ CONF: dict[str, dict[str, Any]] = {
 }
 TOY = {"samples_per_mode": 50, "epochs": 2, "seeds": 2, "nn_candidates": 20}
 
+# And for the presets of the paper's datasets, in addition.
+PAPER_CONF: dict[str, dict[str, Any]] = {
+    "diffusion": {"steps": 2, "timesteps": 25, "multipliers": [1, 2, 2], "attention": [16]},
+    "distill": {"nn_candidates": 2, "heldout_images": 2},
+    "classifier": {"batch_size": 12},
+}
+PGD_STEPS = 1  # of adversarial training and TRADES
+LARGE_EPS = {"steps": 1, "images": 1}
+
+# Appended to files of a copy: attacks of a few iterations, and torchvision without checksums for generated files.
+SHORT_ATTACKS = {
+    "pag/attacks/standard.py": """
+
+TARGET_CLASSES = 1
+
+
+class AutoAttack(AutoAttack):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 2
+        self.square.n_queries = 2
+""",
+    "pag/attacks/foolbox.py": """
+
+_few = {
+    "SaltAndPepperNoiseAttack": {"steps": 2},
+    "BinarySearchContrastReductionAttack": {"binary_search_steps": 2},
+    "GaussianBlurAttack": {"steps": 2, "channel_axis": 1},
+    "LinearSearchBlendedUniformNoiseAttack": {"steps": 2, "directions": 1},
+    "L0FMNAttack": {"steps": 2},
+    "L1FMNAttack": {"steps": 2},
+    "EADAttack": {"steps": 2, "binary_search_steps": 1},
+}
+ATTACKS = {
+    name: (distance, lambda name=name: getattr(foolbox.attacks, name)(**_few[name]))
+    for name, (distance, _) in ATTACKS.items()
+}
+""",
+}
+GENERATED_FILES = {
+    "pag/datasets/torchvision_sets.py": """
+
+import os.path
+
+import torchvision.datasets as _sets
+
+_sets.cifar.check_integrity = _sets.stl10.check_integrity = lambda path, md5=None: os.path.isfile(path)
+"""
+}
+
 
 def copy_repository(folder: Path) -> None:
-    """The tracked files as they are in the working tree, under git and DVC of their own."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, tracked.split("\0")):
+    """The files that git has or could have, as they are in the working tree, under a git of their own."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in filter(None, subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    identity = (["config", "user.name", "miniature"], ["config", "user.email", "miniature@localhost"])
+    for git in (["init", "--quiet"], *identity):
+        subprocess.run(["git", *git], cwd=folder, check=True)
 
 
-def shrink(folder: Path, datasets: list[str], params: dict[str, Any]) -> None:
+def shrink(folder: Path, datasets: Iterable[str], params: dict[str, Any]) -> None:
     """Rewrite params.yaml and the confs of a copy."""
-    edit(folder / "params.yaml", {"datasets": datasets, **params})
+    edit(folder / "params.yaml", {"datasets": list(datasets), **params})
     edit(folder / "conf/toy.yaml", TOY)
     for dataset in datasets:
         path = folder / "conf" / f"{dataset}.yaml"
@@ -47,6 +112,25 @@ def shrink(folder: Path, datasets: list[str], params: dict[str, Any]) -> None:
             edit(path, values, section)
         large_eps = yaml.safe_load(path.read_text())["evaluation"]["large_eps"]
         edit(path, {"large_eps": large_eps | {"steps": 2}}, "evaluation")
+
+
+def shrink_paper(folder: Path, datasets: Iterable[str]) -> None:
+    """Confs of the paper's datasets: in addition a slice of images, a step of training, the radii of the paper."""
+    for name, addition in (SHORT_ATTACKS | GENERATED_FILES).items():
+        with open(folder / name, "a") as file:
+            file.write(addition)
+    for dataset in datasets:
+        path = folder / "conf" / f"{dataset}.yaml"
+        before = yaml.safe_load(path.read_text())
+        shrink(folder, [dataset], {})
+        edit(path, provide(dataset, folder / "raw" / dataset), "data")
+        for section, values in PAPER_CONF.items():
+            edit(path, values, section)
+        evaluation = before["evaluation"]
+        edit(path, {"threat_models": evaluation["threat_models"]}, "evaluation")
+        edit(path, {"large_eps": evaluation["large_eps"] | LARGE_EPS}, "evaluation")
+        for method in ("at-l2", "at-linf", "trades-linf"):
+            edit(path, {method: before["methods"][method] | {"steps": PGD_STEPS}}, "methods")
 
 
 def edit(path: Path, values: dict[str, Any], section: str | None = None) -> None:
@@ -57,30 +141,89 @@ def edit(path: Path, values: dict[str, Any], section: str | None = None) -> None
 
 def dvc(folder: Path, *arguments: str) -> str:
     """Run DVC in `folder` with this interpreter; its output is shown and returned. Raises CalledProcessError."""
-    command = [sys.executable, "-m", "dvc", *arguments]
+    return run(folder, [sys.executable, "-m", "dvc", *arguments])
+
+
+def run(folder: Path, command: Sequence[str], prefix: str = "") -> str:
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
-            click.echo(line, nl=False)
+            click.echo(f"{prefix}{line}", nl=False)
             lines.append(line)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return "".join(lines)
 
 
-@click.command()
-@click.argument("datasets", nargs=-1)
-def main(datasets: tuple[str, ...]) -> None:
-    start = time.perf_counter()
+def run_datasets(datasets: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_repository(folder)
-        shrink(folder, list(datasets or ["digits"]), {})
+        shrink(folder, datasets, {})
         dvc(folder, "repro")
         assert "up to date" in dvc(folder, "repro"), "a second `dvc repro` found something to do"
         assert (folder / "results/report/report.md").is_file()
-    click.echo(f"the miniature of {', '.join(datasets or ['digits'])} took {time.perf_counter() - start:.0f} s")
+
+
+def run_presets(presets: list[str]) -> None:
+    """Every preset, through the shell as the README says; those of the same datasets one after the other."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in presets:
+        preset = load_preset(name, ROOT / "presets")
+        if preset.parts is None:  # the parts are presets themselves
+            groups.setdefault(_datasets(preset), []).append(name)
+    largest_first = sorted(groups.items(), key=lambda group: -len(group[1]))
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for finished in [pool.submit(_run_group, *group) for group in largest_first]:
+            finished.result()
+
+
+def _datasets(preset: Preset) -> tuple[str, ...]:
+    return tuple(preset.values()["datasets"]) if preset.params is not None else ()
+
+
+def _run_group(datasets: tuple[str, ...], presets: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        copy_repository(folder)
+        shrink(folder, [dataset for dataset in datasets if dataset == "digits"], {})
+        shrink_paper(folder, [dataset for dataset in datasets if dataset != "digits"])
+        for git in (["add", "--all"], ["commit", "--quiet", "--message", "Miniature"]):
+            subprocess.run(["git", *git], cwd=folder, check=True)
+        for name in presets:
+            start = time.perf_counter()
+            preset = load_preset(name, ROOT / "presets")
+            python = shlex.quote(sys.executable)
+            command = f"{python} -m dvc exp run $({python} -m stages.preset {name})"
+            if preset.command is not None:
+                command = preset.command.replace("python", python, 1) + " --repeats 1"
+            run(folder, ["bash", "-c", command], prefix=f"{name}: ")
+            if preset.command is None:
+                _check_report(folder, preset)
+            click.echo(f"{name}: done after {time.perf_counter() - start:.0f} s")
+
+
+def _check_report(folder: Path, preset: Preset) -> None:
+    """The report is about this preset: it names its methods' results."""
+    page = (folder / "results/report/report.md").read_text()
+    for arch in preset.values()["archs"] if preset.values()["baselines"] else []:
+        for dataset in preset.values()["datasets"]:
+            assert f"### {dataset} / {arch}" in page, f"the report has no section {dataset} / {arch}"
+
+
+@click.command()
+@click.argument("datasets", nargs=-1)
+@click.option("--preset", "presets", multiple=True, help="a name of presets/, or all; may be repeated")
+def main(datasets: tuple[str, ...], presets: tuple[str, ...]) -> None:
+    start = time.perf_counter()
+    if presets:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # two copies are at work at a time
+        run_presets(names(ROOT / "presets") if "all" in presets else list(presets))
+    if datasets or not presets:
+        run_datasets(list(datasets or ["digits"]))
+    what = ", ".join([*presets, *datasets]) or "digits"
+    click.echo(f"the miniature of {what} took {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def main(dataset: str) -> None:
     device = best_device()
     rows = np.array([np.flatnonzero(images.train.labels == label)[0] for label in range(IMAGES)])
     indices = torch.from_numpy(rows)
+    height, width = images.image_shape[1:]
     x0 = to_unit(images.train.images[rows], images.levels).to(device)
     signed = to_signed(x0, diffusion.image_size)
     noise = torch.stack([torch.randn(signed.shape[1:], generator=generator(seed, "noise", row, 0)) for row in rows])
@@ -40,7 +41,7 @@ def main(dataset: str) -> None:
     noisy, gradients = [], []
     for t in levels:
         x_t = schedule.add_noise(signed, t, noise.to(device))
-        noisy.append(resize(from_signed(x_t), x0.shape[-2:]).clamp(0, 1))
+        noisy.append(resize(from_signed(x_t), (height, width)).clamp(0, 1))
         gradients.append(score_based(weights, diffusion, images, t, config, seed, device)(x0, indices)[:, :shown])
     arrays = {
         "images": x0.cpu().numpy(),

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from benchmarks.cifar10.experiment import Experiment, say
+from benchmarks.cifar10.lanes import Lanes
 from benchmarks.cifar10.settings import DATASET, FULL, MINIATURE, ROOT
 from benchmarks.cifar10.state import Clock, OutOfTime, State
 from pag.config.conf import load_conf
@@ -39,9 +40,10 @@ def main(
     archive = (archive or ROOT / str(load_conf(DATASET, ROOT / "conf").data.root)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    state = State(Path("state.json"))
+    state, scale = State(Path("state.json")), MINIATURE if miniature else FULL
     clock = Clock(60 * minutes, 60 * (total_minutes or minutes) - state.used_seconds)
-    experiment = Experiment(MINIATURE if miniature else FULL, archive, state, clock, out)
+    lanes = Lanes(scale.lanes, Path("logs")) if scale.lanes else None
+    experiment = Experiment(scale, archive, state, clock, out, lanes)
     finished = False
     try:
         with clock.alarm():
@@ -49,6 +51,8 @@ def main(
     except OutOfTime:
         say("the time of this call is over")
     finally:
+        for name, seconds in (lanes.stop() if lanes else {}).items():
+            state.partial[name] = state.partial.get(name, 0.0) + seconds
         state.save(clock)
     experiment.write_results()
     say("everything is done" if finished else "call again with the same --state to go on")

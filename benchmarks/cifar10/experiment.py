@@ -11,11 +11,11 @@ import torch
 
 from benchmarks.cifar10 import rates as measuring
 from benchmarks.cifar10 import schedule
+from benchmarks.cifar10.lanes import Lanes
 from benchmarks.cifar10.plan import (
     Plan,
     Rates,
     Sizes,
-    affordable,
     diffusion_steps,
     distillation_seconds,
     plan_classifiers,
@@ -29,14 +29,18 @@ from pag.datasets.base import load
 from stages import paths
 from stages.device import best_device
 
+LANE_SHARE = 0.6  # of an evaluation's time is lost to the training beside which it runs: a guess
+LANE_SECONDS = 30.0  # a process of a lane that has less would stop before it has begun
 SMALLEST_LR = 0.01  # the paper's; a classifier that diverges above it is trained anew with a smaller one
 
 
 class Experiment:
     """One call's view of the run in the working directory."""
 
-    def __init__(self, scale: Scale, archive: Path, state: State, clock: Clock, out: Path) -> None:
+    def __init__(self, scale: Scale, archive: Path, state: State, clock: Clock, out: Path, lanes: Lanes | None) -> None:
+        """lanes: where evaluations run; None: in this process."""
         self.scale, self.archive, self.state, self.clock, self.out = scale, archive, state, clock, out
+        self.lanes = lanes
         self.device = best_device()
         self.configure()
 
@@ -86,6 +90,7 @@ class Experiment:
             attack_images=self.scale.attack_images,
             max_diffusion_steps=self.scale.max_diffusion_steps,
             stage_overhead=self.scale.stage_overhead,
+            attack_share=1.0 if self.lanes is None else LANE_SHARE,
         )
 
     def classifier_stages(self, sizes: Sizes) -> list[Stage]:
@@ -101,22 +106,46 @@ class Experiment:
         return [make(method) for method in self.plan.methods for make in (schedule.training, schedule.evaluation)]
 
     def work_off(self, stages: list[Stage], sizes: Sizes) -> bool:
-        """Run `stages` as far as they fit. True when none is left."""
+        """Run `stages` as far as they fit, evaluations beside the others if there are lanes. True when none is left."""
         while True:
+            self.collect()
             stages = self.affordable(stages)
+            ready = [s for s in schedule.ready(stages, self.state.stages) if s.name not in {*self.state.failed}]
+            if self.lanes is not None:
+                for evaluation in [s for s in ready if s.is_evaluation]:
+                    if evaluation.name not in self.lanes and self.clock.call_left > LANE_SECONDS:
+                        say(f"{evaluation.name}: begins in a lane, {self.clock.run_left:.0f} s left in all")
+                        self.lanes.start(evaluation)
+                ready = [s for s in ready if not s.is_evaluation]
             stage = schedule.next_stage(
-                [stage for stage in stages if stage.name not in self.state.failed],
-                self.state.stages,
-                lambda name: self.expected(name, sizes),
-                self.clock.call_left,
-                self.clock.is_last_call,
+                ready, lambda name: self.expected(name, sizes), self.clock.call_left, self.clock.is_last_call
             )
-            if stage is None:
-                if self.clock.is_last_call:
-                    for left in (s.name for s in stages if s.name not in {*self.state.stages, *self.state.failed}):
-                        self.give_up(f"{left}: it does not fit into the time that is left")
-                return all(stage.name in {*self.state.stages, *self.state.failed} for stage in stages)
-            self.perform(stage)
+            if stage is not None:
+                self.perform(stage)
+            elif self.lanes is not None and self.lanes.busy:
+                self.collect(wait_for_one=True)
+            else:
+                break
+        left = [s.name for s in stages if s.name not in {*self.state.stages, *self.state.failed}]
+        if self.clock.is_last_call:
+            for name in left:
+                self.give_up(f"{name}: it does not fit into the time that is left")
+        return not left
+
+    def collect(self, wait_for_one: bool = False) -> None:
+        """Write down the evaluations that ended in the lanes."""
+        if self.lanes is None:
+            return
+        for ended in self.lanes.ended(wait_for_one):
+            if ended.code == 0:
+                seconds = self.state.partial.pop(ended.name, 0.0) + ended.seconds
+                self.state.stages[ended.name] = {"seconds": round(seconds, 1)}
+                say(f"{ended.name}: done in {seconds:.0f} s, beside the training")
+            else:
+                self.state.failed.append(ended.name)
+                self.give_up(f"{ended.name} failed: {ended.last_line}")
+            self.state.save(self.clock)
+            self.write_results()
 
     def expected(self, name: str, sizes: Sizes) -> float:
         """Seconds that a stage still takes, as planned and corrected by what its kind took so far."""
@@ -139,18 +168,29 @@ class Experiment:
 
     def affordable(self, stages: list[Stage]) -> list[Stage]:
         """Without the optional classifiers that have not begun and would be evaluated only after the run's time."""
+        left = self.clock.run_left - sum(self.evaluation_seconds(s.name) for s in stages if self.is_pending(s))
         kept: list[Stage] = []
-        optional = self.scale.methods[self.scale.required :]
         for stage in stages:
-            kind, _, method = stage.name.partition(" ")
-            begun = stage.name in self.state.stages or stage.name in self.state.partial
-            if kind == "train" and method in optional and not begun:
-                expected = {name: self.correction(name.split()[0]) * s for name, s in self.plan.seconds.items()}
-                if not affordable(expected, method, 1.0, self.clock.run_left):
+            _, _, method = stage.name.partition(" ")
+            if stage.is_training and method in self.scale.methods[self.scale.required :] and not self.has_begun(stage):
+                seconds = self.correction("train") * self.plan.seconds[stage.name]
+                if seconds + self.evaluation_seconds(f"evaluate {method}", alone=True) > left:
                     self.give_up(f"{method}: no time left for its training and evaluation")
                     return [s for s in kept if not s.name.endswith(f" {method}")]
             kept.append(stage)
         return kept
+
+    def is_pending(self, stage: Stage) -> bool:
+        """Whether an evaluation is still to be done, of a classifier that is trained."""
+        return stage.is_evaluation and stage.name not in self.state.stages and stage.needs[0] in self.state.stages
+
+    def has_begun(self, stage: Stage) -> bool:
+        return stage.name in self.state.stages or stage.name in self.state.partial
+
+    def evaluation_seconds(self, name: str, alone: bool = False) -> float:
+        """Of an evaluation: its own seconds, or those that it keeps everything else from running."""
+        share = 1.0 if alone or self.lanes is None else LANE_SHARE
+        return share * self.correction("evaluate") * self.plan.seconds[name]
 
     def perform(self, stage: Stage) -> None:
         """Run a stage unless it is finished. One that fails is noted and left out, so that the others still run.

@@ -5,7 +5,7 @@ are there, the methods, their epochs and the number of images under attack.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 RESERVE = 0.06  # of the remaining time stays unplanned: rates drift
@@ -43,6 +43,7 @@ class Sizes:
     attack_images: Sequence[int]  # rising; the first is the least that is worth reporting
     max_diffusion_steps: int
     stage_overhead: float  # seconds that every stage spends on loading, checking and saving
+    attack_share: float  # of an evaluation's seconds that the training cannot use; below 1 where both run side by side
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,7 @@ def plan_classifiers(rates: Rates, sizes: Sizes, seconds_left: float) -> Plan:
 
 def _epochs(rates: Rates, sizes: Sizes, methods: Sequence[str], images: int, available: float) -> int:
     """The epochs, the same for all `methods`, that fit; 0 or less where not even the rest does."""
-    fixed = sum(attack_seconds(rates, sizes, method, images) for method in methods)
+    fixed = sizes.attack_share * sum(attack_seconds(rates, sizes, method, images) for method in methods)
     fixed += sum(training_seconds(rates, sizes, method, 0) for method in methods)
     epoch = sum(sizes.steps_per_epoch * rates.training_step[method] for method in methods)
     return math.floor((available - fixed) / epoch)
-
-
-def affordable(expected: Mapping[str, float], method: str, images_factor: float, seconds_left: float) -> bool:
-    """Whether a method's training and its evaluation, scaled by what evaluations took so far, still fit."""
-    return expected[f"train {method}"] + images_factor * expected[f"evaluate {method}"] <= seconds_left

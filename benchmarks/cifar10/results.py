@@ -1,6 +1,8 @@
 """metrics.json, report.md and figures of what is there so far, at most eight small files in one folder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,27 @@ from pag.report.style import save
 from stages import paths
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is not drawn yet, and the files that it shows."""
+
+    name: str
+    sources: list[Path]
+    draw: Callable[[], Figure]
+
+
 def write_results(out: Path, state: State, params: Params, conf: Conf) -> None:
-    """Write the folder `out`; earlier files of the same names are replaced one by one."""
+    """Write the folder `out`; earlier files are replaced one by one, figures only if what they show has changed."""
     out.mkdir(parents=True, exist_ok=True)
     finished = finished_methods(params)
     results = {arch: _read(params, conf, arch, methods) for arch, methods in finished.items()}
-    shown = {}
-    for name, figure in _figures(params, results):
-        save(figure, out / f"{name}.png")
-        shown[name] = f"![{name}]({name}.png)"
+    drawings = list(_drawings(params, results))
+    for drawing in drawings:
+        path = out / f"{drawing.name}.png"
+        if not path.exists() or path.stat().st_mtime <= max(source.stat().st_mtime for source in drawing.sources):
+            save(drawing.draw(), path)
     save_json(out / "metrics.json", _everything(state, params, conf, finished))
-    (out / "report.md").write_text(_page(state, conf, results, list(shown.values())), encoding="utf-8")
+    (out / "report.md").write_text(_page(state, conf, results, [d.name for d in drawings]), encoding="utf-8")
 
 
 def finished_methods(params: Params) -> dict[str, list[str]]:
@@ -75,23 +87,34 @@ def _everything(state: State, params: Params, conf: Conf, finished: dict[str, li
     }
 
 
-def _figures(params: Params, results: dict[str, Results]) -> Iterator[tuple[str, Figure]]:
-    if paths.diffusion_preview(DATASET).exists():
-        yield "diffusion", diffusion_figure(DATASET, arrays.read_diffusion(paths.diffusion_preview(DATASET)))
+def _drawings(params: Params, results: dict[str, Results]) -> Iterator[Drawing]:
+    diffusion = paths.diffusion_preview(DATASET)
+    if diffusion.exists():
+        yield Drawing("diffusion", [diffusion], lambda: diffusion_figure(DATASET, arrays.read_diffusion(diffusion)))
+    previews = {name: paths.realization_preview(DATASET, name) for name in (*params.heuristics, "sbg")}
+    previews = {name: path for name, path in previews.items() if path.exists()}
+    if previews:
+        yield Drawing("realizations", list(previews.values()), lambda: _realizations(previews))
+    for arch, found in results.items():
+        grids = {run.method: paths.large_eps(DATASET, arch, run.method) for run in found.runs}
+        yield Drawing(f"large-eps-{arch}", list(grids.values()), partial(_large_eps, arch, grids))
+        if len(found.runs) > 1:
+            metrics = [paths.metrics(DATASET, arch, method) for method in grids]
+            yield Drawing(f"alignment-{arch}", metrics, partial(alignment_figure, DATASET, found.scores))
+
+
+def _realizations(previews: dict[str, Path]) -> Figure:
     panels = [
         Panel(f"{method_name(name)}: {REALIZATION_NAMES[name]}", arrays.read_realization(path))
-        for name in (*params.heuristics, "sbg")
-        if (path := paths.realization_preview(DATASET, name)).exists()
+        for name, path in previews.items()
     ]
-    if panels:
-        yield "realizations", realization_figure(DATASET, panels)
-    for arch, found in results.items():
-        grids = {run.method: arrays.read_large_eps(paths.large_eps(DATASET, arch, run.method)) for run in found.runs}
-        eps = next(iter(grids.values())).eps
-        panels = [Panel(method_name(method), grid) for method, grid in grids.items()]
-        yield f"large-eps-{arch}", large_eps_figure(DATASET, arch, eps, panels)
-        if len(found.runs) > 1:
-            yield f"alignment-{arch}", alignment_figure(DATASET, found.scores)
+    return realization_figure(DATASET, panels)
+
+
+def _large_eps(arch: str, paths_by_method: dict[str, Path]) -> Figure:
+    grids = {method: arrays.read_large_eps(path) for method, path in paths_by_method.items()}
+    eps = next(iter(grids.values())).eps
+    return large_eps_figure(DATASET, arch, eps, [Panel(method_name(name), grid) for name, grid in grids.items()])
 
 
 def _page(state: State, conf: Conf, results: dict[str, Results], figures: list[str]) -> str:
@@ -113,7 +136,8 @@ def _page(state: State, conf: Conf, results: dict[str, Results], figures: list[s
     sections += ["## Stages", tables.markdown(["", "seconds", "peak GPU memory (GB)"], rows)]
     if state.notes:
         sections += ["## Given up for lack of time", "\n".join(f"- {note}" for note in state.notes)]
-    return "\n\n".join([*sections, *figures]) + "\n"
+    sections += [f"![{name}]({name}.png)" for name in figures]
+    return "\n\n".join(sections) + "\n"
 
 
 def _how(state: State, conf: Conf) -> str:

@@ -1,6 +1,6 @@
 """The stages of the run, what each needs, and which comes next."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import click
@@ -18,6 +18,14 @@ class Stage:
     arguments: tuple[str, ...]
     needs: tuple[str, ...]
     resumes: bool
+
+    @property
+    def is_training(self) -> bool:
+        return self.name.startswith("train ") and "/" in self.name
+
+    @property
+    def is_evaluation(self) -> bool:
+        return self.name.startswith("evaluate ")
 
     def run(self) -> None:
         self.command.main([DATASET, *self.arguments], standalone_mode=False)
@@ -48,18 +56,18 @@ def evaluation(method: str) -> Stage:
     return Stage(f"evaluate {method}", evaluate.main, (arch, name), (f"train {method}", "distill sbg"), True)
 
 
+def ready(stages: Sequence[Stage], finished: Container[str]) -> list[Stage]:
+    """The stages that are not finished and have all they need."""
+    return [s for s in stages if s.name not in finished and all(need in finished for need in s.needs)]
+
+
 def next_stage(
-    stages: Sequence[Stage],
-    finished: Mapping[str, object],
-    expected: Callable[[str], float],
-    call_left: float,
-    last_call: bool,
+    stages: Sequence[Stage], expected: Callable[[str], float], call_left: float, last_call: bool
 ) -> Stage | None:
-    """The first stage that can run and fits into the call; otherwise one that a later call can go on with."""
-    ready = [s for s in stages if s.name not in finished and all(need in finished for need in s.needs)]
-    for stage in ready:
+    """The first of the `stages`, which are ready, that fits into the call; or one that a later call can go on with."""
+    for stage in stages:
         if expected(stage.name) <= call_left:
             return stage
     if last_call:
         return None
-    return next((stage for stage in ready if stage.resumes), None)
+    return next((stage for stage in stages if stage.resumes), None)

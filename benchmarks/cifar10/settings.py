@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from pag.checkpoint import atomic_file
 from pag.config.conf import Conf, load_conf
 from pag.config.params import Params, load_params
 
@@ -29,6 +30,7 @@ class Scale:
     calibration_steps: int
     calibration_images: int
     throughput_batches: tuple[int, ...]
+    lanes: int  # evaluations beside the training, each in a process of its own; 0: one after the other, in this one
 
     @property
     def archs(self) -> list[str]:
@@ -74,6 +76,7 @@ FULL = Scale(
     calibration_steps=30,
     calibration_images=300,
     throughput_batches=(64, 512),
+    lanes=2,
 )
 
 MINIATURE = Scale(
@@ -94,7 +97,7 @@ MINIATURE = Scale(
         "distill": {"heldout_images": 10},
         "classifier": {"batch_size": 8},
         "evaluation": {
-            "threat_models": {"L2": [2.0, 4.0], "Linf": [0.2]},  # large: few images meet the costly attacks
+            "threat_models": {"L2": [20.0, 40.0], "Linf": [0.9]},  # nothing withstands them: the first attack ends it
             "batch_size": 20,
             "foolbox": {},
             "large_eps": {"eps": 8.0, "steps": 2, "images": 2},
@@ -108,6 +111,7 @@ MINIATURE = Scale(
     calibration_steps=2,
     calibration_images=4,
     throughput_batches=(8,),
+    lanes=0,
 )
 
 
@@ -146,4 +150,5 @@ def grouped(names: list[str]) -> dict[str, list[str]]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    with atomic_file(path) as partial:  # a process of a lane may be reading it
+        partial.write_text(yaml.safe_dump(content, sort_keys=False))

@@ -21,6 +21,7 @@ from pag.attacks.standard import (
     Nearest,
     Outcome,
     class_count_notes,
+    is_broken,
     reliability_flags,
     square_flag,
 )
@@ -69,8 +70,7 @@ def evaluate_autoattack(
     """Attack `model` at every radius of every norm; it runs in eval mode with frozen parameters, both restored.
 
     images: (N, C, H, W) in [0, 1]; labels: (N,), on the model's device. radii: norm → radii.
-    batch_size: images attacked at once. On a CPU, activations above about a megabyte cost page faults at every layer:
-    100 images of 8×8 pixels were attacked fastest by the small CNN.
+    batch_size: images attacked at once.
     progress: called with (decided, all) pairs of an image and a threat model.
     cache: a scratch folder; finished parts are kept there, and an evaluation of the same weights, images and settings
     resumes. processes: None means one per norm on a CPU, as far as there are threads.
@@ -89,7 +89,10 @@ def evaluate_autoattack(
         campaigns = [_Campaign(models, images, labels, logits, seed) for models in threat_models.values()]
         with runner(model, processes, cache) as run:
             for level in range(max(map(len, threat_models.values()))):
-                parts = [part for campaign in campaigns for part in campaign.parts(level, batch_size)]
+                active = [campaign for campaign in campaigns if level < len(campaign.threat_models)]
+                for campaign in active:
+                    campaign.count_known(model, level, batch_size)
+                parts = [part for campaign in active for part in campaign.parts(level, batch_size)]
                 for index, outcome in run([part.job for part in parts]):
                     parts[index].campaign.record(parts[index], outcome)
                     progress(
@@ -150,32 +153,52 @@ class _Campaign:
         self.pairs = len(images) * len(threat_models)  # of an image and a radius
         self.decided = int((~correct).sum()) * len(threat_models)
 
+    def count_known(self, model: nn.Module, level: int, batch_size: int) -> None:
+        """Count the images for which FAB-T, at the smallest radius, found an example within this one."""
+        threat_model = self.threat_models[level]
+        claimed = self.result.radius.isinf() & (self.nearest.distance <= threat_model.eps)
+        for subset in claimed.nonzero().flatten().split(batch_size) if claimed.any() else ():
+            x_adv = self.nearest.x_adv[subset]
+            with torch.no_grad():
+                known = is_broken(model, threat_model, self.images[subset], self.labels[subset], x_adv)
+            self._count(level, subset[known], ["fab-t"] * int(known.sum()), x_adv[known])
+
     def parts(self, level: int, batch_size: int) -> list[_Part]:
         """The images that are still unbroken, in batches of nearly equal size."""
         alive = self.result.radius.isinf().nonzero().flatten()
-        if level >= len(self.threat_models) or len(alive) == 0:
+        if len(alive) == 0:
             return []
         threat_model = self.threat_models[level]
         seed = derive_seed(self.seed, "autoattack", threat_model.norm, str(threat_model.eps))
-        parts = []
-        for subset in alive.tensor_split(-(-len(alive) // batch_size)):
-            nearest = Nearest(self.nearest.x_adv[subset], self.nearest.distance[subset]) if level > 0 else None
-            job = Job(threat_model, self.images[subset], self.labels[subset], self.num_classes, seed, nearest)
-            parts.append(_Part(self, level, subset, job))
-        return parts
+        return [
+            _Part(
+                self,
+                level,
+                subset,
+                Job(
+                    threat_model, self.images[subset], self.labels[subset], self.num_classes, seed, with_fab=level == 0
+                ),
+            )
+            for subset in alive.tensor_split(-(-len(alive) // batch_size))
+        ]
 
     def record(self, part: _Part, outcome: Outcome) -> None:
-        threat_model = part.job.threat_model
+        """Take over what became of a part's images."""
         broken = outcome.broken_by != SURVIVED
-        self.result.radius[part.subset[broken]] = threat_model.eps
-        self.result.x_adv[part.subset] = outcome.x_adv
-        for index, attack in zip(part.subset[broken].tolist(), outcome.broken_by[broken].tolist(), strict=True):
-            self.result.broken_by[index] = ATTACKS[attack]
-        self.nearest.x_adv[part.subset] = outcome.nearest.x_adv
-        self.nearest.distance[part.subset] = outcome.nearest.distance
-        self.found += [f"{threat_model.norm} eps = {threat_model.eps}: {warning}" for warning in outcome.warnings]
-        survivors = len(broken) - int(broken.sum())
-        self.decided += survivors + int(broken.sum()) * (len(self.threat_models) - part.level)
+        attacks = [ATTACKS[index] for index in outcome.broken_by[broken].tolist()]
+        self._count(part.level, part.subset[broken], attacks, outcome.x_adv[broken])
+        if outcome.nearest is not None:
+            self.nearest.x_adv[part.subset] = outcome.nearest.x_adv
+            self.nearest.distance[part.subset] = outcome.nearest.distance
+        self.decided += int((~broken).sum())
+        self.found += [f"{_name(part.job.threat_model)}: {warning}" for warning in outcome.warnings]
+
+    def _count(self, level: int, broken: Tensor, attacks: list[str], x_adv: Tensor) -> None:
+        self.result.radius[broken] = self.threat_models[level].eps
+        self.result.x_adv[broken] = x_adv
+        for index, attack in zip(broken.tolist(), attacks, strict=True):
+            self.result.broken_by[index] = attack
+        self.decided += len(broken) * (len(self.threat_models) - level)
 
     def flags(self) -> list[str]:
         """The warnings of the attacks, each once, and whether Square gained more than it should at any radius."""
@@ -185,5 +208,9 @@ class _Campaign:
             after = self.result.robust_accuracy(threat_model.eps)
             gained = (by_square & (self.result.radius == threat_model.eps)).double().mean().item()
             for warning in square_flag(after + gained, after):
-                flags.append(f"{threat_model.norm} eps = {threat_model.eps}: {warning}")
+                flags.append(f"{_name(threat_model)}: {warning}")
         return flags
+
+
+def _name(threat_model: ThreatModel) -> str:
+    return f"{threat_model.norm} eps = {threat_model.eps}"

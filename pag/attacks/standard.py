@@ -45,14 +45,14 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Job:
-    """Correctly classified images to attack at one radius; `nearest` is given after they survived a smaller one."""
+    """Correctly classified images to attack at one radius."""
 
     threat_model: ThreatModel
     images: Tensor  # (B, C, H, W) in [0, 1]
     labels: Tensor  # (B,)
     num_classes: int
     seed: int
-    nearest: Nearest | None
+    with_fab: bool  # False if FAB-T has attacked them at a smaller radius
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Outcome:
 
     broken_by: Tensor  # (B,) index into ATTACKS, or SURVIVED
     x_adv: Tensor  # (B, C, H, W): the example; the image itself where it survived
-    nearest: Nearest  # complete for the survivors
+    nearest: Nearest | None  # complete for the survivors; None without FAB-T
     warnings: list[str]
 
 
@@ -70,23 +70,17 @@ def attack(model: Model, job: Job) -> Outcome:
     images, labels = job.images, job.labels
     broken_by = torch.full_like(labels, SURVIVED)
     x_adv = images.clone()
-    nearest = job.nearest or Nearest(images.clone(), torch.full(labels.shape, torch.inf, device=images.device))
-
-    def count_broken(name: str, subset: Tensor, examples: Tensor) -> None:
-        confirmed = is_broken(model, job.threat_model, images[subset], labels[subset], examples)
-        broken_by[subset[confirmed]] = ATTACKS.index(name)
-        x_adv[subset[confirmed]] = examples[confirmed]
-
+    nearest = Nearest(images.clone(), torch.full(labels.shape, torch.inf, device=images.device))
     with torch.no_grad(), _own_random_state(images.device), collected_flags() as warnings:
-        runs = _attacks(model, job, nearest)
-        if job.nearest is not None:
-            count_broken("fab-t", torch.arange(len(images), device=images.device), nearest.x_adv)
-            del runs["fab-t"]
-        for name, run in runs.items():
+        for name, run in _attacks(model, job, nearest).items():
             subset = (broken_by == SURVIVED).nonzero().flatten()
-            if len(subset) > 0:
-                count_broken(name, subset, run(subset))
-    return Outcome(broken_by, x_adv, nearest, _summary(warnings))
+            if len(subset) == 0:
+                break
+            examples = run(subset)
+            confirmed = is_broken(model, job.threat_model, images[subset], labels[subset], examples)
+            broken_by[subset[confirmed]] = ATTACKS.index(name)
+            x_adv[subset[confirmed]] = examples[confirmed]
+    return Outcome(broken_by, x_adv, nearest if job.with_fab else None, _summary(warnings))
 
 
 def is_broken(model: Model, threat_model: ThreatModel, images: Tensor, labels: Tensor, x_adv: Tensor) -> Tensor:
@@ -146,6 +140,8 @@ def _attacks(model: Model, job: Job, nearest: Nearest) -> dict[str, Callable[[Te
     assert tuple(standard.attacks_to_run) == ATTACKS == tuple(runs)
     if job.num_classes < DLR_CLASSES:
         del runs["apgd-t"]
+    if not job.with_fab:
+        del runs["fab-t"]
     return runs
 
 

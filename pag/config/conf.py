@@ -179,7 +179,7 @@ class EvaluationConfig(Section):
     threat_models: dict[Norm, Annotated[list[Positive], Field(min_length=1)]]
     images: Count | None = None  # class-balanced test images under attack; null: the whole test set
     batch_size: Count = 256
-    foolbox: dict[str, Positive | None] = {}  # attack -> eps in the attack's own distance; null: smallest found
+    foolbox: dict[str, Positive | None] = Field({})  # attack -> eps in its own distance; null: smallest found
     large_eps: LargeEpsConfig
 
     @model_validator(mode="before")
@@ -210,7 +210,7 @@ class Conf(Section):
     alignment: AlignmentConfig
     methods: MethodsConfig
     evaluation: EvaluationConfig
-    variants: dict[str, Any] = {}  # further runs by name; pag.config.variants checks and explains them
+    variants: dict[str, Any] = Field({})  # further runs by name; pag.config.variants checks and explains them
 
     @model_validator(mode="after")
     def _level_in_schedule(self) -> "Conf":

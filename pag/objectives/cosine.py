@@ -16,6 +16,9 @@ def class_scores(logits: Tensor, target_classes: Tensor, gradient_of: GradientOf
 
     so that both have the same direction, while 1 − p_y rounds to zero in float32 once p_y > 1 − 6e-8 and takes the
     direction of ∇ log p_y with it. The cosine and its derivatives do not see the positive factor.
+
+    Under train-mode BatchNorm an image's score also depends, slightly, on the other images of the batch. The log-odds
+    let every image take part in that alike; ∇ Σ log p_y would weight image j by its 1 − p_y.
     """
     chosen = logits.gather(1, target_classes)
     if gradient_of == "logit":
@@ -35,7 +38,8 @@ def input_gradients(logits: Tensor, images: Tensor, target_classes: Tensor, grad
 
     Returns:
         (B, k, …) gradients that carry a graph to the parameters. One backward pass serves all samples, since the sum
-        over the batch separates; k passes share the one forward.
+        over the batch separates (but for BatchNorm's statistics). The k passes share the one forward; they are not
+        vectorised, because a batch already fills the device, and the custom double backward is the larger gain.
     """
     scores = class_scores(logits, target_classes, gradient_of)
     rows = [torch.autograd.grad(score.sum(), images, create_graph=True)[0] for score in scores.unbind(1)]

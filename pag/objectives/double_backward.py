@@ -1,9 +1,10 @@
-"""Convolution and BatchNorm with a second derivative that costs what its arithmetic costs.
+"""Convolution, BatchNorm and ReLU with a second derivative that costs what its arithmetic costs.
 
 PyTorch's own double backward is right but slow where a classifier spends its time. It computes a convolution's weight
-gradient as a forward convolution whose kernel is as large as the feature map, and a BatchNorm's from some twenty
-elementwise operations that read the whole tensor. Under `fast_double_backward` both use the kernels of an ordinary
-backward pass. The functions are exact, work under autocast, and torch.compile can trace them.
+gradient as a forward convolution whose kernel is as large as the feature map, a BatchNorm's from some twenty
+elementwise operations that read the whole tensor, and ReLU's as zeros that are then added. Under
+`fast_double_backward` they use the kernels of an ordinary backward pass. The functions are exact, work under autocast,
+and AOTAutograd can trace them.
 """
 
 from typing import Any
@@ -18,7 +19,7 @@ aten = torch.ops.aten
 
 
 class fast_double_backward(TorchFunctionMode):  # noqa: N801 (a context manager, spelt like torch.no_grad)
-    """In this context every conv2d and every train-mode batch_norm is the one of this module.
+    """In this context every conv2d, train-mode batch_norm and relu is the one of this module.
 
     An input gradient taken with create_graph=True treats their parameters as constants and leaves them out (an
     autograd.Function cannot know which gradients were asked for); the backward pass through it fills them in.
@@ -30,6 +31,8 @@ class fast_double_backward(TorchFunctionMode):  # noqa: N801 (a context manager,
             return _conv2d(*args, **kwargs)
         if func is F.batch_norm:
             return _batch_norm(*args, **kwargs)
+        if func is F.relu:
+            return _relu(*args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -158,3 +161,37 @@ class _BatchNormInputGradient(torch.autograd.Function):
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:
     """(C,) → (1, C, 1, …), to broadcast against `like` (B, C, …)."""
     return values.view(1, -1, *[1] * (like.ndim - 2))
+
+
+def _relu(x: Tensor, inplace: bool = False) -> Tensor:
+    return _ReLU.apply(x)  # type: ignore[no-untyped-call]
+
+
+class _ReLU(torch.autograd.Function):
+    """y = max(x, 0), never in place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.relu()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gy: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return _ReLUInputGradient.apply(gy, y)  # type: ignore[no-untyped-call]
+
+
+class _ReLUInputGradient(torch.autograd.Function):
+    """gx = gy where y > 0; constant in y almost everywhere."""
+
+    @staticmethod
+    def forward(ctx: Any, gy: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(y)
+        return aten.threshold_backward(gy, y, 0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None]:
+        (y,) = ctx.saved_tensors
+        return aten.threshold_backward(v, y, 0), None

@@ -54,6 +54,19 @@ def read_realization(path: Path) -> ClassGrid:
     return _class_grid(path, _read(path, {"images": 4, "labels": 1, "gradients": 5}), "gradients")
 
 
+def read_noise_levels(path: Path) -> tuple[list[ClassGrid], list[str]]:
+    """For each image a grid of its noisy versions (rows) with the gradients there; and the names of the rows."""
+    arrays = _read(path, {"images": 4, "labels": 1, "t": 1, "alpha_bar": 1, "noisy": 5, "gradients": 6})
+    noisy, gradients = arrays["noisy"], arrays["gradients"]
+    if noisy.shape != (*gradients.shape[:2], *gradients.shape[3:]) or noisy.shape[1] != len(arrays["t"]):
+        given = f"noisy {noisy.shape}, gradients {gradients.shape}, t {arrays['t'].shape}"
+        raise ArtifactError(f"{path} does not fit together: {given}, expected (R,L,C,H,W), (R,L,K,C,H,W), (L,)")
+    names = _names(path, arrays, gradients.shape[2])
+    rows = [f"ᾱ {level:.2g}\nt {t}" for level, t in zip(arrays["alpha_bar"], arrays["t"], strict=True)]
+    labels = [np.full(len(rows), label) for label in arrays["labels"]]
+    return [ClassGrid(*grid, names) for grid in zip(noisy, labels, gradients, strict=True)], rows
+
+
 def read_large_eps(path: Path) -> LargeEps:
     arrays = _read(path, {"images": 4, "labels": 1, "adversarial": 5, "eps": 0})
     return LargeEps(**vars(_class_grid(path, arrays, "adversarial")), eps=float(arrays["eps"]))

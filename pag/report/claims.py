@@ -120,6 +120,7 @@ def beyond_adversarial_training(scores: pd.DataFrame) -> list[Check]:
     "SBG beats adversarial training with little data and with a ViT.",
     f"Tested where at most {LOW_DATA_IMAGES} training images (STL-10's number) or a ViT were used: the mean of "
     f"SBG's accuracies over all threat models beats that of AT-L2 and of AT-L∞. {BEATS}",
+    scope="size",
 )
 def low_data_and_vit(scores: pd.DataFrame) -> list[Check]:
     images = scores["train_images"].max()
@@ -143,6 +144,7 @@ def low_data_and_vit(scores: pd.DataFrame) -> list[Check]:
     f"Over {SWEEP_POINTS} or more values of λ (vanilla is λ = 0), SBG at the smallest L2 radius: the largest λ beats "
     "the smallest and each is at least the one before; the mean alignment at the largest λ is above that at the "
     f"smallest and no step loses more than {ALIGNMENT_SLACK:g}. {BEATS} {AT_LEAST}",
+    scope="sweep",
 )
 def grows_with_weight(scores: pd.DataFrame) -> list[Check]:
     """The rows of `sbg`, one run per λ, and vanilla as λ = 0."""
@@ -200,7 +202,7 @@ def across_architectures(scores: pd.DataFrame) -> list[Check]:
     """On the scores of all architectures of a dataset."""
     archs = list(dict.fromkeys(scores["arch"]))
     if len(archs) < 2:
-        raise NotTested(f"a second architecture besides {archs[0]}")
+        raise NotTested(f"a second architecture besides {archs[0]}" if archs else "two architectures")
     checks = []
     for arch in archs:
         group = scores[(scores["arch"] == arch) & scores["method"].isin(["vanilla", "sbg"])]
@@ -268,8 +270,15 @@ def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]
     if scope == "toy":
         return [("toy", scores[scores["dataset"] == "toy"])]
     images = scores[scores["dataset"] != "toy"]
-    keys = ["dataset", "arch"] if scope == "arch" else ["dataset"]
-    return [("/".join(key), group) for key, group in images.groupby(keys, sort=False)]
+    keys = ["dataset"] if scope == "dataset" else ["dataset", "arch"]
+    groups = []
+    for key, group in images.groupby(keys, sort=False):
+        name, main = "/".join(key), group[group["run"] == "main"]
+        groups.append((name, group[group["run"].isin(["main", "sweep"])] if scope == "sweep" else main))
+        if scope == "size":
+            for size, few in group[group["run"] == "low data"].groupby("train_images"):
+                groups.append((f"{name}/{size:.0f} training images", few.assign(run="main")))
+    return groups
 
 
 def _finding(entry: Claim, group: str, scores: pd.DataFrame) -> Finding:

@@ -14,9 +14,10 @@ from pag.config.params import Params
 from pag.report import arrays
 from pag.report.arrays import ToyMap
 from pag.report.formats import NORM_NAMES, REALIZATION_NAMES, method_name, radius
-from pag.report.grids import Panel, diffusion_figure, large_eps_figure, realization_figure
+from pag.report.grids import Panel, diffusion_figure, large_eps_figure, noise_level_figure, realization_figure
 from pag.report.labels import label_points
 from pag.report.results import Results
+from pag.report.studies import sweep_of, weight_figure
 from pag.report.style import PLOT_DPI, colour, house_style, marker
 
 CLASS_COLOURS = ("#0072B2", "#D55E00")
@@ -41,18 +42,26 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
     for dataset in params.datasets:
         home = folder / "arrays" / dataset
         yield _realizations(dataset, [*params.heuristics, "sbg"], home)
+        if dataset in params.noise_level_figures:
+            yield _noise_levels(dataset, home)
         diffusion = arrays.read_diffusion(home / "diffusion.npz")
         caption = f"Training loss of the diffusion model, and {diffusion.kind}; columns are classes."
         yield Illustration(f"{dataset}-diffusion", dataset, caption, diffusion_figure(dataset, diffusion))
-        for arch in params.archs:
-            yield _large_eps(dataset, arch, params.methods(), home)
-        yield Illustration(
-            f"{dataset}-alignment",
-            dataset,
-            "Robust accuracy at the smallest radius of each norm against the mean cosine between the input "
-            "gradients of the classifier and SBG on held-out images; bars are one standard error.",
-            alignment_figure(dataset, results.scores[results.scores["dataset"] == dataset]),
-        )
+        scores = results.scores[results.scores["dataset"] == dataset]
+        main = scores[scores["run"] == "main"]
+        if len(main):
+            for arch in params.archs:
+                methods = {method_name(method): method for method in params.methods()}
+                yield _large_eps(dataset, arch, methods, home, f"{dataset}-{arch}-large-eps")
+            yield Illustration(
+                f"{dataset}-alignment",
+                dataset,
+                "Robust accuracy at the smallest radius of each norm against the mean cosine between the input "
+                "gradients of the classifier and SBG on held-out images; bars are one standard error.",
+                alignment_figure(dataset, main),
+            )
+        for arch in dict.fromkeys(scores["arch"]):
+            yield from _sweeps(dataset, arch, results, home)
     if results.toy is not None:
         toy = arrays.read_toy(folder / "arrays" / "toy.npz")
         caption = "Predicted class of the toy networks over the plane, with the test points (the paper's Figure 4)."
@@ -69,16 +78,41 @@ def _realizations(dataset: str, realizations: list[str], home: Path) -> Illustra
     return Illustration(f"{dataset}-realizations", dataset, caption, realization_figure(dataset, panels))
 
 
-def _large_eps(dataset: str, arch: str, methods: list[str], home: Path) -> Illustration:
-    grids = {method: arrays.read_large_eps(home / "large_eps" / arch / f"{method}.npz") for method in methods}
-    eps = next(iter(grids.values())).eps
-    panels = [Panel(method_name(method), grid) for method, grid in grids.items()]
+def _noise_levels(dataset: str, home: Path) -> Illustration:
+    grids, rows = arrays.read_noise_levels(home / "noise_levels.npz")
+    panels = [Panel(f"Image {number}", grid, rows) for number, grid in enumerate(grids, 1)]
     caption = (
-        f"Test images under targeted PGD of L2 radius {eps:g} towards each class, one panel per method ({arch}). "
+        "Score-based gradients of one diffusion model over its noise levels, from hardly any noise (top) to hardly any "
+        "image (bottom); the first column is the noisy image (the paper's Figure 8)."
+    )
+    return Illustration(f"{dataset}-noise-levels", dataset, caption, noise_level_figure(dataset, panels))
+
+
+def _sweeps(dataset: str, arch: str, results: Results, home: Path) -> Iterator[Illustration]:
+    """Numbers and pictures over λ, for each method that was swept."""
+    runs = [run for run in results.variants if (run.dataset, run.arch, run.study) == (dataset, arch, "sweep")]
+    scores = results.scores[(results.scores["dataset"] == dataset) & (results.scores["arch"] == arch)]
+    for method in dict.fromkeys(run.method for run in runs):
+        name = f"{dataset}-{arch}-{method}-lambda"
+        caption = (
+            f"Robust accuracy and gradient alignment of {method_name(method)} over λ ({arch}; the paper's Figure 5)."
+        )
+        yield Illustration(name, dataset, caption, weight_figure(dataset, arch, method, sweep_of(scores)))
+        own = sorted((run for run in runs if run.method == method), key=lambda run: run.metrics.alignment_weight or 0)
+        files = {f"λ {run.metrics.alignment_weight:g}": f"variants/{run.variant}" for run in own}
+        yield _large_eps(dataset, arch, files, home, f"{name}-large-eps")
+
+
+def _large_eps(dataset: str, arch: str, files: dict[str, str], home: Path, name: str) -> Illustration:
+    """files: title of a panel → the file of its arrays, without its suffix."""
+    grids = {title: arrays.read_large_eps(home / "large_eps" / arch / f"{file}.npz") for title, file in files.items()}
+    eps = next(iter(grids.values())).eps
+    panels = [Panel(title, grid) for title, grid in grids.items()]
+    caption = (
+        f"Test images under targeted PGD of L2 radius {eps:g} towards each class, one panel per run ({arch}). "
         "The frame marks the input's own class."
     )
-    figure = large_eps_figure(dataset, arch, eps, panels)
-    return Illustration(f"{dataset}-{arch}-large-eps", dataset, caption, figure)
+    return Illustration(name, dataset, caption, large_eps_figure(dataset, arch, eps, panels))
 
 
 def alignment_figure(dataset: str, scores: pd.DataFrame) -> Figure:

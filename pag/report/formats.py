@@ -50,3 +50,12 @@ def measured(value: float | None, error: float | None) -> str:
     if value is None or math.isnan(value):
         return MISSING
     return percent(value) if error is None or math.isnan(error) else f"{percent(value)} ± {percent(error)}"
+
+
+def compared(value: float | None, error: float | None, published: float | None) -> str:
+    """'74.5 ± 2.2', followed by '/ 55.39 / +19.1' where the paper has a number: all in percent or points."""
+    text = measured(value, error)
+    if published is None or math.isnan(published):
+        return text
+    difference = "–" if value is None or math.isnan(value) else points(value - published)
+    return f"{text} / {100 * published:.2f} / {difference}"

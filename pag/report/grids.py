@@ -24,6 +24,7 @@ Tile = Callable[[np.ndarray], np.ndarray]
 class Panel:
     title: str
     grid: ClassGrid
+    rows: list[str] | None = None  # their names; the class names of the inputs without them
 
 
 def realization_figure(dataset: str, panels: list[Panel]) -> Figure:
@@ -36,6 +37,11 @@ def large_eps_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -
     """Test images under a targeted attack towards every class, one panel per method (Figures 1, 2, 5, 6, 9-12)."""
     title = f"{dataset} / {arch}: targeted PGD towards each class, L2 radius {eps:g}"
     return _panels_figure(title, panels, image_tile)
+
+
+def noise_level_figure(dataset: str, panels: list[Panel]) -> Figure:
+    """SBG towards every class over the noise levels, one panel per image (the paper's Figure 8)."""
+    return _panels_figure(f"{dataset}: score-based gradients over noise levels", panels, gradient_tile)
 
 
 def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
@@ -77,7 +83,7 @@ def _panels_figure(title: str, panels: list[Panel], tile: Tile) -> Figure:
             grid = panel.grid
             names = _all_names(grid)
             labels = [names[label] for label in grid.labels[:MAX_ROWS]] if grid.labels is not None else None
-            _draw(axes, picture, ["input", *_shown_names(grid)], labels)
+            _draw(axes, picture, ["input", *_shown_names(grid)], panel.rows or labels)
             axes.set_title(panel.title, pad=22)
         return figure
 

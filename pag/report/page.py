@@ -13,8 +13,10 @@ from pag.report.claims import Finding, judge
 from pag.report.figures import Illustration, illustrations
 from pag.report.formats import method_name
 from pag.report.paper import load_paper
+from pag.report.paper_tables import paper_sections
 from pag.report.results import Results, Run, read_results
 from pag.report.rules import CLAIMS, Claim
+from pag.report.studies import study_sections
 from pag.report.style import save
 
 
@@ -49,30 +51,33 @@ def _write_tables(results: Results, folder: Path) -> None:
 
 def _page(params: Params, results: Results, shown: Sequence[Illustration]) -> str:
     sections = [_introduction(params, results), _claims(judge(results.scores))]
+    sections += ["## The paper's tables", *paper_sections(results.scores)]
     for dataset in params.datasets:
         sections.append(f"## {dataset}")
-        for (name, arch), runs in _groups(results).items():
-            if name == dataset:
-                sections.append(_architecture(dataset, arch, runs, _scores(results, dataset, arch)))
+        for arch in params.archs:
+            sections += _architecture(dataset, arch, results)
         sections.append(_figures(dataset, shown))
     if results.toy is not None:
         sections += ["## Toy data", _toy(results), _figures("toy", shown)]
-    sections.append(_warnings(results.runs))
+    sections.append(_warnings((*results.runs, *results.variants)))
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _introduction(params: Params, results: Results) -> str:
-    seeds = ", ".join(dict.fromkeys(str(run.metrics.seed) for run in results.runs))
-    machines = "; ".join(dict.fromkeys(run.metrics.hardware for run in results.runs))
+    runs = (*results.runs, *results.variants)
+    seeds = ", ".join(dict.fromkeys(str(run.metrics.seed) for run in runs))
+    machines = "; ".join(dict.fromkeys(run.metrics.hardware for run in runs))
     return "\n".join(
         [
             "# Do perceptually aligned gradients imply robustness? Measured results",
             "",
             f"The paper: {load_paper()['about']['source']}",
             "",
-            f"- Datasets: {', '.join(params.datasets)}; architectures: {', '.join(params.archs)}; seed: {seeds}",
-            f"- Methods: {', '.join(method_name(method) for method in params.methods())}",
-            f"- Machine: {machines}",
+            f"- Datasets: {', '.join(params.datasets) or 'none'}; architectures: {', '.join(params.archs)}; "
+            f"training seed: {seeds or 'none'}",
+            f"- Methods: {', '.join(method_name(method) for method in params.methods()) or 'none'}",
+            *([f"- Variants: {', '.join(params.variants)}"] if params.variants else []),
+            *([f"- Machine: {machines}"] if machines else []),
             "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial, sqrt(p (1 − p) / n), "
             "over the n images behind a number: without the spread over training seeds, and 0 at 0 and 100 %.",
             "- Every number as CSV: [tables/all.csv](tables/all.csv)",
@@ -82,7 +87,8 @@ def _introduction(params: Params, results: Results) -> str:
 
 def _claims(findings: Sequence[Finding]) -> str:
     def outcomes(claim: Claim) -> str:
-        return "; ".join(f"{finding.group}: **{finding.outcome}**" for finding in findings if finding.claim is claim)
+        own = [f"{finding.group}: **{finding.outcome}**" for finding in findings if finding.claim is claim]
+        return "; ".join(own) or "**not tested here**"
 
     overview = tables.markdown(["", "Claim", "Outcome"], [[str(c.number), c.statement, outcomes(c)] for c in CLAIMS])
     lines = ["## Claims", "", overview.replace("| :-- | --: | --: |", "| :-- | :-- | :-- |")]
@@ -100,12 +106,23 @@ def _finding(finding: Finding) -> list[str]:
     return [f"**{finding.group}: {finding.outcome}**{missing}", *([""] if checks else []), *checks]
 
 
-def _architecture(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> str:
-    notes = list(dict.fromkeys(run.metrics.data_note for run in runs if run.metrics.data_note))
+def _architecture(dataset: str, arch: str, results: Results) -> list[str]:
+    """The tables of the main runs and of the variants; empty where there are neither."""
+    runs = _groups(results).get((dataset, arch), [])
+    variants = [run for run in results.variants if (run.dataset, run.arch) == (dataset, arch)]
+    if not runs and not variants:
+        return []
+    notes = list(dict.fromkeys(run.metrics.data_note for run in (*runs, *variants) if run.metrics.data_note))
     parts = [f"### {dataset} / {arch}" + (f" ({'; '.join(notes)})" if notes else "")]
+    scores = results.scores[(results.scores["dataset"] == dataset) & (results.scores["arch"] == arch)]
+    if runs:
+        parts += _main_runs(dataset, arch, runs, _scores(results, dataset, arch))
+    return [*parts, *study_sections(variants, scores[scores["run"] != "main"])]
+
+
+def _main_runs(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:
     about = load_paper()["about"]
-    if dataset in about:
-        parts.append(f"Note: {about[dataset]}.")
+    parts = [f"Note: {about[dataset]}."] if dataset in about else []
     parts += [tables.accuracy_caption(dataset, arch, scores), tables.accuracy_table(runs, scores)]
     parts.append(f"As CSV: [tables/{dataset}-{arch}.csv](tables/{dataset}-{arch}.csv)")
     foolbox = tables.foolbox_table(runs, scores)
@@ -115,7 +132,7 @@ def _architecture(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataF
             "distance. “none”: the smallest perturbation found counts, whatever its size.",
             foolbox,
         ]
-    return "\n\n".join([*parts, "Training cost:", tables.cost_table(runs)])
+    return [*parts, "Training cost:", tables.cost_table(runs)]
 
 
 def _toy(results: Results) -> str:
@@ -131,7 +148,7 @@ def _figures(dataset: str, shown: Sequence[Illustration]) -> str:
 
 def _warnings(runs: Sequence[Run]) -> str:
     flags = [
-        f"- {run.dataset} / {run.arch} / {method_name(run.method)}: {warning}"
+        f"- {run.dataset} / {run.arch} / {run.variant or method_name(run.method)}: {warning}"
         for run in runs
         for warning in run.metrics.autoattack_warnings
     ]
@@ -150,4 +167,6 @@ def _groups(results: Results) -> dict[tuple[str, str], list[Run]]:
 
 
 def _scores(results: Results, dataset: str, arch: str) -> pd.DataFrame:
-    return results.scores[(results.scores["dataset"] == dataset) & (results.scores["arch"] == arch)]
+    """Those of the main runs."""
+    scores = results.scores[results.scores["run"] == "main"]
+    return scores[(scores["dataset"] == dataset) & (scores["arch"] == arch)]

@@ -12,11 +12,13 @@ from typing import Any
 
 # Datasets that repeat one of the paper's with other files: name here -> (name in the paper, the mark beside it).
 VARIANTS = {"cifar10-jpeg": ("cifar10", "JPEG copy")}
+TABLE8_SBG = 2.0  # λ of SBG on CIFAR-10 in Table 8, the convention of the full sum over classes
 
 
 @cache
 def load_paper() -> dict[str, Any]:
-    """paper.json: `about`, `accuracy` (dataset -> arch -> method -> numbers in percent), `toy`, `runtime`."""
+    """paper.json: `about`, `accuracy` (dataset -> arch -> method -> numbers in percent), `figure5`, `toy`,
+    `runtime`."""
     return json.loads(Path(__file__).with_name("paper.json").read_text())
 
 
@@ -48,6 +50,11 @@ def paper_robust(dataset: str, arch: str, method: str, norm: str, eps: float) ->
 def paper_foolbox(dataset: str, arch: str, method: str, attack: str) -> float | None:
     """The paper's accuracy in [0, 1] under a Foolbox attack of Table 6, None where it has no such cell."""
     return _fraction(_cell(dataset, arch, method).get("foolbox", {}).get(attack))
+
+
+def paper_attacks(dataset: str, arch: str, method: str) -> list[str]:
+    """The Foolbox attacks of Table 6."""
+    return list(_cell(dataset, arch, method).get("foolbox", {}))
 
 
 def paper_toy(method: str, measure: str) -> float | None:

@@ -7,7 +7,7 @@ is not read.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +16,7 @@ from pag.checkpoint import ArtifactError, require
 from pag.config.conf import Conf
 from pag.config.params import Params
 from pag.config.section import RobustMethod
+from pag.config.variants import Study, variant_of
 from pag.report import paper
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
@@ -25,7 +26,8 @@ COLUMNS = [
     "dataset",
     "arch",
     "method",
-    "run",  # "main": the run that the tables show; anything else: a further point of a sweep over lambda
+    "run",  # "main": a method of params.yaml; otherwise the study that the run of a variant belongs to
+    "variant",  # its name; missing for main runs
     "measure",  # clean | robust | foolbox | alignment | seconds_per_step
     "attack",  # none | AutoAttack | PGD (toy) | a Foolbox attack
     "norm",  # L2 | Linf; for Foolbox the distance of the attack
@@ -107,13 +109,16 @@ class Run:
     arch: str
     method: str
     metrics: Metrics
+    variant: str | None = None  # a name under `variants` of conf
+    study: Study | Literal["main"] = "main"
 
 
 @dataclass(frozen=True)
 class Results:
     """Everything that the metrics folder says about the experiment of params.yaml."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...]  # the methods of params.yaml
+    variants: tuple[Run, ...]
     toy: ToyMetrics | None  # None: the toy experiment was not run
     scores: pd.DataFrame  # columns COLUMNS
 
@@ -129,15 +134,27 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
         for arch in params.archs
         for method in params.methods()
     )
+    variants = tuple(
+        _variant_run(dataset, arch, name, confs[dataset], folder)
+        for dataset in params.variant_datasets
+        for arch in params.variant_archs
+        for name in params.variants
+    )
     toy_path = folder / "metrics" / "toy.json"
     toy = _read(ToyMetrics, toy_path) if toy_path.exists() else None
-    rows = [row for run in runs for row in _run_rows(run, confs[run.dataset])]
+    rows = [row for run in (*runs, *variants) for row in _run_rows(run, confs[run.dataset])]
     rows += _toy_rows(toy) if toy else []
     scores = pd.DataFrame(rows, columns=COLUMNS)
     numbers = ["eps", "value", "error", "paper", "median_distance", "weight", "trained_eps", "train_images"]
     scores[numbers] = scores[numbers].astype("float64")
     scores["difference"] = scores["value"] - scores["paper"]
-    return Results(runs, toy, scores)
+    return Results(runs, variants, toy, scores)
+
+
+def _variant_run(dataset: str, arch: str, name: str, conf: Conf, folder: Path) -> Run:
+    variant = variant_of(conf, dataset, name)
+    metrics = _read(Metrics, *_files(folder, f"{dataset}/{arch}/variants/{name}.json"))
+    return Run(dataset, arch, variant.method, metrics, name, variant.study)
 
 
 Record = TypeVar("Record", bound=_Record)
@@ -172,14 +189,16 @@ def _short(value: Any) -> str:
 
 def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
     """The scores of one run; a radius of conf that the metrics lack becomes a row without a value."""
-    metrics, name = run.metrics, (run.dataset, run.arch, run.method)
+    metrics = run.metrics
+    name = (run.dataset, run.arch, run.method if run.variant is None else "")  # the paper has no variants
     robust: Any = run.method.split("+")[0]  # "at-l2" of "at-l2+sbg"
     trained = conf.methods.adversarial(robust) if robust in get_args(RobustMethod) else None
     common = {
         "dataset": run.dataset,
         "arch": run.arch,
         "method": run.method,
-        "run": "main",
+        "run": run.study,
+        "variant": run.variant,
         "weight": metrics.alignment_weight,
         "trained_norm": trained.norm if trained else None,
         "trained_eps": trained.eps if trained else None,

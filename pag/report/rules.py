@@ -29,7 +29,9 @@ class Check:
     satisfied: bool
 
 
-Scope = Literal["arch", "dataset", "toy"]  # what one group of scores is: a dataset and architecture, a dataset, …
+# What one group of scores is: the main runs of a dataset and architecture; those and the λ sweep; the runs on one
+# number of training images; all architectures of a dataset; the toy experiment.
+Scope = Literal["arch", "sweep", "size", "dataset", "toy"]
 ClaimChecks = Callable[[pd.DataFrame], list[Check]]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pag.report.formats import MISSING, NORM_NAMES, measured, method_name, points, radius, threat
+from pag.report.formats import MISSING, NORM_NAMES, compared, method_name, radius, threat
 from pag.report.paper import variant_mark
 from pag.report.results import Run
 
@@ -13,11 +13,14 @@ TIDY = {
     "dataset": "dataset",
     "arch": "arch",
     "method": "method",
+    "run": "run",
+    "variant": "variant",
     "weight": "lambda",
     "attack": "attack",
     "norm": "norm",
     "eps": "eps",
     "n": "n",
+    "train_images": "train_images",
     "value": "accuracy",
     "error": "standard_error",
     "paper": "paper",
@@ -125,13 +128,7 @@ def cost_table(runs: Sequence[Run]) -> str:
 
 
 def _cell(score: object) -> str:
-    """'74.5 ± 2.2', followed by '/ 55.39 / +19.1' where the paper has a number."""
-    value, error, paper = score.value, score.error, score.paper  # type: ignore[attr-defined]
-    text = measured(value, error)
-    if math.isnan(paper):
-        return text
-    difference = "–" if math.isnan(value) else points(value - paper)
-    return f"{text} / {100 * paper:.2f} / {difference}"
+    return compared(score.value, score.error, score.paper)  # type: ignore[attr-defined]
 
 
 def _foolbox_cell(score: object) -> str:

@@ -95,8 +95,12 @@ def test_bad_conf_is_refused_with_the_key(tmp_path: Path, key: str, value: objec
         ({"baselines": ["vanila"]}, "'vanilla'"),
         ({"realizations": ["sgb"]}, "'sbg'"),
         ({"heuristics": []}, "not distilled"),
-        ({"datasets": []}, "datasets"),
+        ({"datasets": None}, "datasets"),
+        ({"archs": []}, "archs"),
         ({"seed": -1}, "seed"),
+        ({"variants": ["lambda-1"], "variant_archs": ["rn18"]}, "variant_archs: 'rn18' is not part of the experiment"),
+        ({"variants": ["lambda-1"], "variant_datasets": ["stl10"]}, "variant_datasets: 'stl10'"),
+        ({"noise_level_figures": ["cifar10"]}, "noise_level_figures: 'cifar10' is not part of the experiment (digits)"),
     ],
 )
 def test_bad_params_are_refused_with_the_key(tmp_path: Path, change: dict, expected: str) -> None:

@@ -80,7 +80,7 @@ def test_running_statistics_are_those_of_one_plain_forward() -> None:
 def second_order_gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
     """The gradients of a loss that depends on the layer's output and on its input gradient."""
     x = x.clone().requires_grad_()
-    y = layer(x)
+    y = layer(x + 0)
     (v,) = torch.autograd.grad(y.square().sin().sum(), x, create_graph=True)
     return list(torch.autograd.grad((v * x.cos()).sum() + y.exp().mean(), [x, *layer.parameters()]))
 
@@ -97,6 +97,7 @@ def second_order_gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
         nn.BatchNorm2d(4, affine=False),
         nn.BatchNorm2d(4).eval(),
         nn.BatchNorm1d(4),
+        nn.ReLU(inplace=True),
     ],
     ids=repr,
 )

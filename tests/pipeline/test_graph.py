@@ -62,6 +62,7 @@ def test_editing_the_objective_retrains_only_the_alignment_runs() -> None:
     assert {name for name in STAGES if objective in closure(script_of(STAGES[name]))} == {
         "train_pag",
         "train_robust_pag",
+        "train_variant",
         "toy",  # trains its own alignment runs
     }
 
@@ -74,13 +75,13 @@ def test_editing_the_report_reruns_only_the_report() -> None:
 
 
 def test_training_never_needs_the_diffusion_model() -> None:
-    for name in ("train", "train_pag", "train_robust_pag"):
+    for name in ("train", "train_pag", "train_robust_pag", "train_variant"):
         assert not any(dep.endswith("/diffusion") for dep in STAGES[name]["deps"])
         assert not [file for file in closure(script_of(STAGES[name])) if file.parts[:2] == ("pag", "diffusion")]
 
 
 def test_the_seed_of_the_classifiers_leaves_data_and_diffusion_alone() -> None:
-    upstream = {"prepare", "train_diffusion", "distill", "distill_sbg"}
+    upstream = {"prepare", "train_diffusion", "distill", "distill_sbg", "noise_levels"}
     for name in upstream:
         assert "training_seed" not in params_of(STAGES[name])
         assert "seed" in params_of(STAGES[name])

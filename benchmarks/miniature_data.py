@@ -1,0 +1,136 @@
+"""Raw images for the miniature of a paper's preset: a slice of real ones where they are at hand, else generated."""
+
+import os
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torchvision.datasets import CIFAR10, CIFAR100, STL10
+
+# The folder that holds data/cifar10-jpeg.tar.xz and data/tiny-imagenet-200-subset.tar.xz.
+SHARED = Path(os.environ.get("PAG_SHARED", Path(__file__).resolve().parents[1] / "../shared")) / "data"
+CIFAR10_JPEG, TINY_IMAGENET = "cifar10-jpeg.tar.xz", "tiny-imagenet-200-subset.tar.xz"
+TINY_CLASSES = 20
+PER_CLASS = {"train": 3, "test": 1}
+
+
+def provide(dataset: str, folder: Path) -> dict[str, Any]:
+    """Put the raw files of one of the paper's datasets into `folder`; returns what to change in `data` of its conf."""
+    makers: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "cifar10": _cifar10,
+        "cifar100": lambda folder: _cifar(folder, CIFAR100),
+        "stl10": _stl10,
+        "tinyimagenet": _tiny_imagenet,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    return makers[dataset](folder) | {"download": False}
+
+
+def _cifar10(folder: Path) -> dict[str, Any]:
+    archive = SHARED / CIFAR10_JPEG
+    if archive.is_file():
+        return {"loader": "folder", "root": str(archive.resolve()), "note": "a few images of the JPEG copy"} | _limits(
+            10
+        )
+    return _cifar(folder, CIFAR10)
+
+
+def _tiny_imagenet(folder: Path) -> dict[str, Any]:
+    """The first classes in the official layout: real images, or generated ones."""
+    root, archive = folder / "tiny-imagenet-200", SHARED / TINY_IMAGENET
+    if archive.is_file():
+        _unpack_classes(archive, root)
+        note = "a few real images"
+    else:
+        _generate_tiny_imagenet(root)
+        note = "generated images"
+    return {"root": str(root), "note": note} | _limits(TINY_CLASSES)
+
+
+def _limits(num_classes: int) -> dict[str, Any]:
+    """Of each class three images, of which one is held out, and a test image."""
+    limits = {"train_limit": PER_CLASS["train"] * num_classes, "test_limit": PER_CLASS["test"] * num_classes}
+    return limits | {"validation_fraction": 1 / PER_CLASS["train"]}
+
+
+def _cifar(folder: Path, kind: type[CIFAR10]) -> dict[str, Any]:
+    """torchvision's pickles."""
+    num_classes, key = (100, "fine_labels") if kind is CIFAR100 else (10, "labels")
+    home = folder / kind.base_folder
+    home.mkdir()
+    for part, files in (("train", kind.train_list), ("test", kind.test_list)):
+        for name, _ in files:
+            labels = [y for y in range(num_classes) for _ in range(PER_CLASS[part])]
+            (home / name).write_bytes(pickle.dumps({"data": _pixels(labels, 32).reshape(len(labels), -1), key: labels}))
+    names = [f"class {y}" for y in range(num_classes)]
+    (home / kind.meta["filename"]).write_bytes(pickle.dumps({kind.meta["key"]: names}))
+    return {"root": str(folder), "note": "generated images"} | _limits(num_classes)
+
+
+def _stl10(folder: Path) -> dict[str, Any]:
+    """The official binaries: images by columns, labels from 1."""
+    home = folder / STL10.base_folder
+    home.mkdir()
+    for part in ("train", "test"):
+        labels = [y for y in range(10) for _ in range(PER_CLASS[part])]
+        _pixels(labels, 96).tofile(home / f"{part}_X.bin")
+        (np.array(labels, dtype=np.uint8) + 1).tofile(home / f"{part}_y.bin")
+    (home / "unlabeled_X.bin").write_bytes(b"")
+    (home / "class_names.txt").write_text("\n".join(f"class {y}" for y in range(10)))
+    return {"root": str(folder), "note": "generated images"} | _limits(10)
+
+
+def _unpack_classes(archive: Path, root: Path) -> None:
+    """The first classes of the archive, with a few training images of each and all validation images."""
+    taken: dict[str, int] = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            parts = Path(member.name).parts[1:]
+            match parts:
+                case ("train", wnid, "images", _) if member.isfile():
+                    if wnid not in taken and len(taken) == TINY_CLASSES:
+                        continue
+                    taken[wnid] = taken.get(wnid, 0) + 1
+                    wanted = taken[wnid] <= PER_CLASS["train"]
+                case ("val", *_) | ("words.txt",):
+                    wanted = member.isfile()
+                case _:
+                    wanted = False
+            if wanted:
+                (root / Path(*parts)).parent.mkdir(parents=True, exist_ok=True)
+                (root / Path(*parts)).write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
+    _drop_other_classes(root, set(taken))
+
+
+def _drop_other_classes(root: Path, wnids: set[str]) -> None:
+    for line in (root / "val/val_annotations.txt").read_text().splitlines():
+        name, wnid = line.split("\t")[:2]
+        if wnid not in wnids:
+            (root / "val/images" / name).unlink(missing_ok=True)
+
+
+def _generate_tiny_imagenet(root: Path) -> None:
+    from PIL import Image
+
+    wnids = [f"n{y:08}" for y in range(TINY_CLASSES)]
+    annotations = []
+    for y, wnid in enumerate(wnids):
+        for index, pixels in enumerate(_pixels([y] * (PER_CLASS["train"] + 1), 64)):
+            part = "val" if index == PER_CLASS["train"] else f"train/{wnid}"
+            path = root / part / "images" / f"{wnid}_{index}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.transpose(1, 2, 0)).save(path)
+            if part == "val":
+                annotations.append(f"{path.name}\t{wnid}\t0\t0\t63\t63")
+    (root / "val/val_annotations.txt").write_text("\n".join(annotations))
+    (root / "words.txt").write_text("\n".join(f"{wnid}\tclass {wnid}" for wnid in wnids))
+
+
+def _pixels(labels: list[int], side: int) -> np.ndarray:
+    """uint8 (N, 3, side, side): noise around a colour of the class."""
+    colours = np.random.default_rng(0).integers(40, 216, (max(labels) + 1, 3, 1, 1))
+    noise = np.random.default_rng(1).integers(-40, 40, (len(labels), 3, side, side))
+    return (colours[labels] + noise).astype(np.uint8)

@@ -1,0 +1,133 @@
+"""What the variants of a conf show: sweeps over λ, spreads over training seeds, runs on little data."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pag.config.variants import Study
+from pag.report.formats import MISSING, NORM_NAMES, measured, method_name, radius, threat
+from pag.report.results import Run
+from pag.report.style import PLOT_DPI, house_style
+from pag.report.tables import markdown
+
+CAPTIONS: dict[Study, tuple[str, str]] = {
+    "sweep": ("λ sweep", "One run per λ."),
+    "seeds": ("Training seeds", "Rows of several seeds: mean ± standard deviation over them."),
+    "low data": ("Little data", "The same runs on a class-balanced part of the training images."),
+    "other": ("Other variants", "Further variants of the conf."),
+}
+NORM_COLOURS = {"L2": "#0072B2", "Linf": "#D55E00"}
+LINE_STYLES = ("-", "--", ":", "-.")  # radii, the smallest first
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What tells the rows of a study's table apart; runs that differ in the seed alone share a row."""
+
+    method: str
+    weight: float | None
+    classes_per_image: int | str | None
+    train_images: int | None
+    name: str | None  # of a variant that is neither a sweep's nor a study's
+
+    @classmethod
+    def of(cls, run: Run) -> "Setting":
+        metrics, name = run.metrics, run.variant if run.study == "other" else None
+        return cls(run.method, metrics.alignment_weight, metrics.classes_per_image, metrics.train_images, name)
+
+
+def study_sections(runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:
+    """Markdown of each study among the variants of one dataset and architecture; `scores` are theirs."""
+    sections = []
+    for study, (title, about) in CAPTIONS.items():
+        chosen = [run for run in runs if run.study == study]
+        if chosen:
+            caption = f"{about} Percent: measured ± standard error of the images behind it, unless said otherwise."
+            sections.append(f"#### {title}\n\n{caption}\n\n{study_table(chosen, scores)}")
+    return sections
+
+
+def study_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
+    settings: dict[Setting, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.metrics.train_images or 0, run.metrics.alignment_weight or 0.0)):
+        settings.setdefault(Setting.of(run), []).append(run)
+    robust = scores[scores["measure"] == "robust"]
+    models = [(str(n), float(e)) for n, e in robust[["norm", "eps"]].drop_duplicates().itertuples(index=False)]
+    rows = []
+    for setting, members in settings.items():
+        own = scores[scores["variant"].isin([run.variant for run in members])]
+        attacked = own[own["measure"] == "robust"]
+        cells = [_spread(own[own["measure"] == "clean"])]
+        cells += [_spread(attacked[(attacked["norm"] == norm) & (attacked["eps"] == eps)]) for norm, eps in models]
+        seeds = ", ".join(str(run.metrics.seed) for run in members)
+        sizes = [str(members[0].metrics.n_clean), str(members[0].metrics.n_examples)]
+        name = method_name(setting.method) + (f" ({setting.name})" if setting.name else "")
+        weight = "" if setting.weight is None else f"{setting.weight:g}"
+        count = "" if setting.classes_per_image is None else str(setting.classes_per_image)
+        images = MISSING if setting.train_images is None else str(setting.train_images)
+        alignment = _cosine(own[own["measure"] == "alignment"])
+        rows.append([name, weight, count, images, seeds, *cells, alignment, *sizes])
+    names = [threat(*model) for model in models]
+    header = ["Method", "λ", "k", "training images", "seeds", "Clean", *names, "Alignment", "n clean", "n attacked"]
+    return markdown(header, rows)
+
+
+def _spread(rows: pd.DataFrame) -> str:
+    """One value with its standard error, or the mean of several with their standard deviation."""
+    values = rows["value"].dropna()
+    if len(values) == 1:
+        return measured(float(values.iloc[0]), float(rows.loc[values.index[0], "error"]))
+    return measured(float(values.mean()), float(values.std())) if len(values) else MISSING
+
+
+def _cosine(rows: pd.DataFrame) -> str:
+    values = rows["value"].dropna()
+    if values.empty:
+        return MISSING
+    return f"{values.mean():.3f}" + (f" ± {values.std():.3f}" if len(values) > 1 else "")
+
+
+def sweep_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a λ sweep on one dataset and architecture, one run per method and λ; main runs complete it."""
+    swept = scores[scores["run"] == "sweep"]
+    main = scores[(scores["run"] == "main") & scores["method"].isin(swept["method"])]
+    rows = pd.concat([swept, main])
+    return rows.drop_duplicates(["method", "weight", "measure", "attack", "norm", "eps"]).sort_values("weight")
+
+
+def weight_figure(dataset: str, arch: str, method: str, scores: pd.DataFrame) -> Figure:
+    """Robust accuracy (left) and alignment (right) over λ; the λ stand at equal distances."""
+    rows = scores[scores["method"] == method].dropna(subset=["weight"])
+    weights = sorted(rows["weight"].unique())
+    place = {weight: index for index, weight in enumerate(weights)}
+    with house_style():
+        figure = Figure(figsize=(9.6, 3.8), dpi=PLOT_DPI, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        attacked = rows[rows["measure"] == "robust"]
+        for norm, of_norm in attacked.groupby("norm", sort=False):
+            for index, (eps, line) in enumerate(of_norm.groupby("eps")):
+                style = LINE_STYLES[min(index, len(LINE_STYLES) - 1)]
+                label = f"{NORM_NAMES[str(norm)]} {radius(float(str(eps)))}"
+                _line(left, line, place, 100, label, NORM_COLOURS[str(norm)], style)
+        _line(right, rows[rows["measure"] == "alignment"], place, 1, None, "#009E73", "-")
+        left.set(title=f"{dataset} / {arch}: {method_name(method)}", ylabel="AutoAttack accuracy (%)", ylim=(-4, 104))
+        right.set(title="Alignment", ylabel="mean cosine with SBG")
+        for axes in (left, right):
+            axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
+            axes.set_xlabel("λ")
+        left.legend(loc="best", fontsize=8)
+        return figure
+
+
+def _line(
+    axes: Axes, rows: pd.DataFrame, place: dict[float, int], scale: float, label: str | None, colour: str, style: str
+) -> None:
+    known = rows.dropna(subset=["value"])
+    x = [place[weight] for weight in known["weight"]]
+    errors = [0.0 if math.isnan(error) else scale * error for error in known["error"]]
+    y = scale * known["value"]
+    axes.errorbar(x, y, yerr=errors, label=label, color=colour, linestyle=style, marker="o", markersize=4)

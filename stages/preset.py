@@ -1,0 +1,134 @@
+"""preset: the arguments of `dvc exp run` for a table or figure of the paper, or the list of all presets.
+
+    python -m stages.preset
+    dvc exp run $(python -m stages.preset table1)
+    dvc exp run $(python -m stages.preset table1 --dataset cifar10-jpeg)
+
+A preset (presets/<name>.yaml) names every method, dataset and architecture that it wants; what it does not name is
+not run. The arguments set all of that, whatever an earlier experiment left in params.yaml and conf/. The seeds
+remain those of params.yaml.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import Field, model_validator
+
+from pag.config.conf import load_conf
+from pag.config.params import Params
+from pag.config.section import ConfigError, Section, check, load, nearest
+from stages.command import run_stage
+
+FOLDER = Path("presets")
+NOTHING: dict[str, Any] = {
+    "lambda": None,
+    "datasets": [],
+    "baselines": [],
+    "heuristics": [],
+    "realizations": [],
+    "robust": [],
+    "robust_realizations": [],
+    "variants": [],
+    "variant_datasets": [],
+    "variant_archs": [],
+    "noise_level_figures": [],
+}
+STOP = "--no-such-experiment"  # DVC refuses it; nothing at all would make it run params.yaml as it is
+WORD = re.compile(r"[\w.+-]+")
+
+
+class Preset(Section):
+    """presets/<name>.yaml: one experiment, or the presets that it consists of, or a command that is no experiment."""
+
+    description: str
+    params: dict[str, Any] | None = None  # of params.yaml, except the seeds; what is missing is NOTHING's
+    conf: dict[str, dict[str, Any]] = Field({})  # dataset -> dotted key -> value
+    parts: list[str] | None = None
+    command: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "Preset":
+        if sum(kind is not None for kind in (self.params, self.parts, self.command)) != 1:
+            raise ValueError("expected exactly one of params, parts and command")
+        return self
+
+    def values(self) -> dict[str, Any]:
+        """The keys of params.yaml that the preset decides on."""
+        assert self.params is not None
+        return NOTHING | self.params
+
+    def on(self, dataset: str) -> "Preset":
+        """The same experiment on another dataset than its one."""
+        given = self.values()["datasets"]
+        if len(given) != 1:
+            raise ConfigError(f"--dataset {dataset} takes the place of one dataset, this preset has {len(given)}")
+        params = {key: [dataset] if value == given else value for key, value in self.values().items()}
+        return self.model_copy(update={"params": params, "conf": {dataset: self.conf.get(given[0], {})}})
+
+
+def load_preset(name: str, folder: Path = FOLDER) -> Preset:
+    """Raises ConfigError with one line for an unknown name (with the nearest) and for a preset that is not valid."""
+    known = names(folder)
+    if name not in known:
+        raise ConfigError(f"unknown preset '{name}'{nearest(name, known)}; `python -m stages.preset` lists them")
+    path = folder / f"{name}.yaml"
+    preset = load(Preset, path)
+    if preset.params is not None:
+        check(Params, {"seed": 0, "training_seed": 0, **preset.values()}, str(path))
+    return preset
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def arguments(name: str, dataset: str | None = None, folder: Path = FOLDER) -> list[str]:
+    """The arguments after `dvc exp run`; none of them holds a blank. Raises ConfigError for what is no experiment.
+
+    dataset: takes the place of the preset's own one, for instance a copy of the same images.
+    """
+    preset = load_preset(name, folder)
+    if preset.command is not None:
+        raise ConfigError(f"{name} is no DVC experiment, run: {preset.command}")
+    if preset.parts is not None:
+        raise ConfigError(f"{name} takes more than one experiment, run: {', '.join(preset.parts)}")
+    if dataset is not None:
+        load_conf(dataset)
+        preset = preset.on(dataset)
+    settings = [f"{key}={_text(value)}" for key, value in preset.values().items()]
+    for changed, values in preset.conf.items():
+        settings += [f"conf/{changed}.yaml:{key}={_text(value)}" for key, value in values.items()]
+    return [*(word for setting in settings for word in ("-S", setting)), "report"]
+
+
+def _text(value: Any) -> str:
+    """A value in the grammar of `-S`, without blanks: the shell splits the output of a command at them."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{_text(content)}' for key, content in value.items())}}}"
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    assert WORD.fullmatch(text), text
+    return text
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--dataset", help="in the place of the preset's one dataset")
+def main(name: str | None, dataset: str | None) -> None:
+    if name is None:
+        width = max(map(len, names()))
+        for known in names():
+            click.echo(f"{known:<{width}}  {load_preset(known).description}")
+        return
+    try:
+        click.echo(" ".join(arguments(name, dataset)))
+    except ConfigError:
+        click.echo(STOP)
+        raise
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,79 @@
+"""Variants: every one of the confs is valid, and a wrong one is refused with one line that names it."""
+
+from pathlib import Path
+
+import pytest
+
+from pag.config.conf import load_conf
+from pag.config.section import ConfigError
+from pag.config.variants import variant_of, variants_of
+
+ROOT = Path(__file__).parents[2]
+CONFS = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml") if path.stem != "toy")
+DIGITS = load_conf("digits", ROOT / "conf")
+
+
+@pytest.mark.parametrize("dataset", CONFS)
+def test_the_variants_of_every_conf_are_valid(dataset: str) -> None:
+    variants_of(load_conf(dataset, ROOT / "conf"), dataset)
+
+
+def test_digits_has_the_three_studies() -> None:
+    variants = variants_of(DIGITS, "digits").values()
+    assert sorted(v.weight for v in variants if v.study == "sweep") == [0, 0.25, 0.5, 1, 2, 4]
+    seeds = {(v.classes_per_image, v.training_seed) for v in variants if v.study == "seeds"}
+    assert seeds == {(k, seed) for k in (1, "all") for seed in range(3)}
+    assert {v.method for v in variants if v.study == "low data"} == {"vanilla", "at-l2", "sbg"}
+
+
+@pytest.mark.parametrize(
+    ("method", "robust", "realization"),
+    [
+        ("vanilla", None, None),
+        ("trades-linf", "trades-linf", None),
+        ("nn", None, "nn"),
+        ("at-l2+cm", "at-l2", "cm"),
+    ],
+)
+def test_a_method_is_taken_apart(method: str, robust: str | None, realization: str | None) -> None:
+    conf = DIGITS.model_copy(update={"variants": {"a": {"method": method}}})
+    variant = variant_of(conf, "digits", "a")
+    assert (variant.robust, variant.realization) == (robust, realization)
+    assert variant.study == "other"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a", {"method": "sgb"}, "conf/digits.yaml: variants.a: unknown method 'sgb', did you mean 'sbg'?"),
+        ("a", {"method": "at-l2+sgb"}, "did you mean 'at-l2+sbg'?"),
+        ("a", {}, "variants.a: method: Field required"),
+        ("a", {"method": "sbg", "lamda": 1.0}, "unknown key 'lamda', did you mean 'lambda'?"),
+        ("a", {"method": "sbg", "lambda": -1.0}, "lambda"),
+        ("a", {"method": "at-l2", "lambda": 1.0}, "lambda = 1.0 means nothing for 'at-l2', which aligns no gradients"),
+        ("a", {"method": "vanilla", "classes_per_image": "all"}, "classes_per_image = all means nothing for 'vanilla'"),
+        ("a", {"method": "sbg", "train_images": 0}, "train_images"),
+        ("a", ["sbg"], "variants.a: Input should be"),
+        ("lambda-0.5", {"method": "sbg"}, "variants.lambda-0.5: a name has lower-case letters"),
+    ],
+)
+def test_a_wrong_variant_is_refused_in_one_line(name: str, content: object, expected: str) -> None:
+    conf = DIGITS.model_copy(update={"variants": {name: content}})
+    with pytest.raises(ConfigError) as caught:
+        variants_of(conf, "digits")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_variant_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown variant 'lamda-1' of conf/digits.yaml, did you mean 'lambda-1'"):
+        variant_of(DIGITS, "digits", "lamda-1")
+    with pytest.raises(ConfigError, match="which defines none"):
+        variant_of(load_conf("stl10", ROOT / "conf"), "stl10", "lambda-1")
+
+
+def test_no_foolbox_is_written_as_null(tmp_path: Path) -> None:
+    text = (ROOT / "conf/cifar10.yaml").read_text()
+    before, rest = text.split("  foolbox:", 1)
+    (tmp_path / "cifar10.yaml").write_text(before + "  foolbox: null\n  large_eps:" + rest.split("  large_eps:", 1)[1])
+    assert load_conf("cifar10", tmp_path).evaluation.foolbox == {}

@@ -1,0 +1,64 @@
+"""An interrupted training of the diffusion model goes on from its scratch file as if nothing had happened."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pag.config.conf import DiffusionConfig
+from pag.diffusion import training
+
+CONFIG = DiffusionConfig(
+    timesteps=50,
+    channels=8,
+    multipliers=[1, 1],
+    blocks=1,
+    attention=[],
+    head_dim=8,
+    dropout=0.3,
+    steps=6,
+    batch_size=4,
+    lr=1e-3,
+)
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def run(**options: Any) -> training.TrainedDiffusion:
+    images = np.random.default_rng(0).integers(0, 17, (20, 1, 8, 8)).astype(np.uint8)
+    return training.train(images, np.arange(20, dtype=np.int64) % 2, 16, 2, CONFIG, 0, "cpu", **options)
+
+
+def interrupt_at(step: int) -> Any:
+    def on_step(done: int, loss: float) -> None:
+        if done == step:
+            raise Interrupted
+
+    return on_step
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_it_ends_with_the_same_bits(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SCRATCH_SECONDS", 0.0)
+    scratch = tmp_path / "scratch" / "training.pt"
+    with pytest.raises(Interrupted):
+        run(on_step=interrupt_at(step), scratch=scratch)
+    seen: list[int] = []
+    resumed, whole = run(on_step=lambda done, loss: seen.append(done), scratch=scratch), run()
+    assert seen[-1] == CONFIG.steps - 1 and 0 < len(seen) < CONFIG.steps
+    assert resumed.losses == whole.losses
+    assert all(torch.equal(resumed.ema_weights[name], weight) for name, weight in whole.ema_weights.items())
+
+
+def test_without_an_interruption_a_scratch_file_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SCRATCH_SECONDS", 0.0)
+    seen: list[int] = []
+    watched = run(on_step=lambda done, loss: seen.append(done), scratch=tmp_path / "training.pt")
+    assert seen == list(range(CONFIG.steps))
+    assert watched.losses == run().losses

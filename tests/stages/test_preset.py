@@ -1,0 +1,162 @@
+"""Presets: what they print is what DVC understands, and it makes a valid experiment."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+from workspace import Workspace
+
+from pag.config.conf import load_conf
+from pag.config.params import load_params
+from pag.config.section import ConfigError
+from pag.config.variants import variant_of
+from pag.report.paper_tables import TABLES
+from stages.preset import NOTHING, STOP, arguments, load_preset, names
+
+ROOT = Path(__file__).resolve().parents[2]
+PRESETS = names(ROOT / "presets")
+EXPERIMENTS = [name for name in PRESETS if load_preset(name, ROOT / "presets").params is not None]
+PAPER = [*(f"table{number}" for number in range(1, 8)), "figure5", "figure7", "figure8", "toy", "runtime"]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    for folder in ("conf", "presets"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return Workspace(tmp_path)
+
+
+def apply(words: list[str]) -> None:
+    """Change params.yaml and conf/ in the working folder as `dvc exp run` does with these arguments."""
+    assert words[0::2][:-1] == ["-S"] * (len(words) // 2)
+    overrides = to_path_overrides(words[1::2])
+    assert len(get_hydra_sweeps(overrides)) == 1  # one experiment, not a queue of them
+    for path, values in overrides.items():
+        apply_overrides(path, values)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_preset_makes_a_valid_experiment(workspace: Workspace, name: str) -> None:
+    words = arguments(name)
+    assert " ".join(words).split() == words  # what the shell makes of $(…)
+    assert words[-1] == "report"
+    apply(words)
+    params, preset = load_params(), load_preset(name)
+    assert {**NOTHING, **preset.params} == {
+        key: value
+        for key, value in yaml.safe_load((workspace.folder / "params.yaml").read_text()).items()
+        if "seed" not in key
+    }
+    for dataset in params.datasets:
+        conf = load_conf(dataset)
+        for variant in params.variants if dataset in params.variant_datasets else []:
+            variant_of(conf, dataset, variant)
+
+
+def test_a_preset_does_not_depend_on_the_one_before(workspace: Workspace) -> None:
+    def state() -> tuple[object, ...]:
+        return load_params(), load_conf("cifar10"), load_conf("digits")
+
+    apply(arguments("table3"))
+    before = state()
+    for name in EXPERIMENTS:
+        apply(arguments(name))
+    apply(arguments("table3"))
+    assert state() == before
+
+
+def test_the_seeds_remain(workspace: Workspace) -> None:
+    workspace.set("training_seed", 7, "params.yaml")
+    apply(arguments("table1"))
+    assert load_params().training_seed == 7
+
+
+def test_every_table_and_figure_of_the_paper_has_its_preset() -> None:
+    assert set(PAPER) <= set(PRESETS)
+    for table in TABLES:
+        assert set(table.presets.split(", ")) <= set(PRESETS)
+
+
+def test_presets_of_a_table_run_all_its_cells(workspace: Workspace) -> None:
+    for table in TABLES:
+        run = set()
+        for name in table.presets.split(", "):
+            apply(arguments(name))
+            params = load_params()
+            run |= {(d, a, m) for d in params.datasets for a in params.archs for m in params.methods()}
+        assert run == {(b.dataset, b.arch, method) for b in table.blocks for method in b.methods}, table.title
+
+
+def test_the_radii_of_table_6_are_those_of_the_conf(workspace: Workspace) -> None:
+    before = load_conf("cifar10").evaluation.foolbox
+    apply(arguments("table1"))
+    assert load_conf("cifar10").evaluation.foolbox == {}
+    apply(arguments("table6"))
+    assert load_conf("cifar10").evaluation.foolbox == before
+
+
+def test_a_preset_runs_on_a_copy_of_its_dataset(workspace: Workspace) -> None:
+    apply(arguments("figure5", "cifar10-jpeg"))
+    params = load_params()
+    assert params.datasets == params.variant_datasets == ["cifar10-jpeg"]
+    assert load_conf("cifar10-jpeg").evaluation.foolbox == {}
+    assert load_conf("cifar10").evaluation.foolbox != {}
+    with pytest.raises(ConfigError, match="takes the place of one dataset, this preset has 2"):
+        arguments("table2", "cifar10-jpeg")
+    with pytest.raises(ConfigError, match="unknown dataset 'cifar10-jpg', did you mean 'cifar10-jpeg'"):
+        arguments("table1", "cifar10-jpg")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["tabel1"], "unknown preset 'tabel1', did you mean 'table1'?"),
+        (["table4"], "table4 takes more than one experiment, run: table4-rn18, table4-wrn"),
+        (["runtime"], "run: python -m benchmarks.training_step --batch-size 1"),
+    ],
+)
+def test_what_is_no_experiment_stops_dvc_too(
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    words: list[str],
+    expected: str,
+) -> None:
+    from dvc.cli import DvcParserError, parse_args
+
+    assert workspace.run(monkeypatch, "preset", *words) == 1
+    printed = capsys.readouterr()
+    assert expected in printed.err
+    assert printed.out.strip() == STOP
+    with pytest.raises(DvcParserError):
+        parse_args(["exp", "run", *printed.out.split()])
+
+
+def test_the_list_has_a_line_for_every_preset(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert workspace.run(monkeypatch, "preset") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == PRESETS
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("description: x", "expected exactly one of params, parts and command"),
+        ("description: x\nparams: {datasets: [a], archs: [cnn]}\ncommand: y", "expected exactly one"),
+        ("description: x\nparams: {dataset: [a], archs: [cnn]}", "unknown key 'dataset', did you mean 'datasets'?"),
+        ("description: x\nparams: {archs: [cnn], realizations: [nn]}", "not distilled"),
+    ],
+)
+def test_a_wrong_preset_is_refused_in_one_line(workspace: Workspace, text: str, expected: str) -> None:
+    (workspace.folder / "presets/mine.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_preset("mine")
+    assert expected in str(caught.value)
+    assert "presets/mine.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)

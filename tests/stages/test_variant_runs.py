@@ -1,0 +1,121 @@
+"""Variants and the figure over noise levels, through the stages: what a variant states is what it is trained with."""
+
+import json
+
+import numpy as np
+import pytest
+from workspace import Workspace
+
+from pag.checkpoint import load_weights
+from stages.train_variant import GradientsOfRows
+
+VARIANTS = {
+    "few-all": {"method": "sbg", "lambda": 0.5, "classes_per_image": "all", "train_images": 70, "training_seed": 3},
+    "robust": {"method": "at-l2+cm"},
+    "plain": {"method": "vanilla"},
+    "copy": {"method": "sbg"},
+}
+
+
+def about(workspace: Workspace, name: str) -> dict:
+    return json.loads((workspace.folder / f"data/digits/classifiers/cnn/{name}/weights.json").read_text())
+
+
+def test_a_variant_is_trained_evaluated_and_reported(
+    chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = chain.copy(tmp_path)
+    workspace.set("variants", {"few-all": VARIANTS["few-all"]})
+    assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", "few-all") == 0
+    described = about(workspace, "variants/few-all")
+    stated = {"lambda": 0.5, "classes_per_image": "all", "train_images": 70, "training_seed": 3, "trained_as": "sbg"}
+    assert {key: described[key] for key in stated} == stated
+    assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "variants/few-all") == 0
+    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/variants/few-all.json").read_text())
+    assert (metrics["train_images"], metrics["seed"], metrics["alignment_weight"]) == (70, 3, 0.5)
+
+    for key in ("baselines", "realizations", "robust"):
+        workspace.set(key, [], "params.yaml")
+    workspace.set("variants", ["few-all"], "params.yaml")
+    assert workspace.run(monkeypatch, "report") == 0
+    page = (tmp_path / "results/report/report.md").read_text()
+    assert "| SBG | 0.5 | all | 70 | 3 |" in page
+
+
+def test_what_a_variant_does_not_state_is_the_same(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = chain.copy(tmp_path)
+    workspace.set("variants", VARIANTS)
+    for name, method in (("plain", "vanilla"), ("copy", "sbg")):
+        assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", name) == 0
+        ours, theirs = (
+            load_weights(tmp_path / f"data/digits/classifiers/cnn/{run}/weights.safetensors")[0]
+            for run in (f"variants/{name}", method)
+        )
+        assert all(bool((ours[key] == theirs[key]).all()) for key in theirs)
+    assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", "robust") == 0
+    assert about(workspace, "variants/robust")["lambda"] == 0.2  # conf's for at+pag
+
+
+@pytest.mark.parametrize(
+    ("name", "variants", "expected"),
+    [
+        ("lamda-1", None, "unknown variant 'lamda-1' of conf/digits.yaml, did you mean 'lambda-1'?"),
+        ("a", {"a": {"method": "sbg", "train_images": 10_000}}, "train_images = 10000: digits has 1"),
+        ("a", {"a": {"method": "sbg", "train_images": 9}}, "expected a number between those"),
+        ("a", {"a": {"method": "oi"}}, "oi.zarr is missing"),
+    ],
+)
+def test_a_variant_that_cannot_run_is_refused(
+    chain: Workspace,
+    tmp_path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+    name: str,
+    variants: dict | None,
+    expected: str,
+) -> None:
+    workspace = chain.copy(tmp_path)
+    if variants is not None:
+        workspace.set("variants", variants)
+    if "oi.zarr" in expected:
+        (workspace.folder / "data/digits/gradients/oi.zarr").rename(workspace.folder / "elsewhere")
+    before = workspace.files()
+    assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", name) == 1
+    assert expected in capfd.readouterr().err.splitlines()[-1]
+    assert workspace.files() == before
+
+
+def test_gradients_of_some_images_keep_their_images() -> None:
+    class Store:
+        shape = (10, 3, 1, 2, 2)
+
+        def read(self, rows: np.ndarray, target_classes: np.ndarray) -> np.ndarray:
+            return rows[:, None] * 10 + target_classes
+
+    part = GradientsOfRows(Store(), np.array([2, 5, 9]))
+    assert part.shape == (3, 3, 1, 2, 2)
+    assert part.read(np.array([2, 0]), np.array([[1], [2]])).tolist() == [[91], [22]]
+
+
+def test_noise_levels_need_a_network_of_all_levels(
+    chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    workspace = chain.copy(tmp_path)
+    assert workspace.run(monkeypatch, "noise_levels", "digits") == 1
+    assert "is not trained: diffusion.noise_levels = 'single'" in capfd.readouterr().err
+    workspace.set("diffusion.noise_levels", "all")
+    for stage in ("train_diffusion", "distill_sbg", "noise_levels"):
+        assert workspace.run(monkeypatch, stage, "digits") == 0
+    with np.load(tmp_path / "results/arrays/digits/noise_levels.npz") as arrays:
+        assert arrays["gradients"].shape == (2, 8, 10, 1, 8, 8)
+        assert arrays["noisy"].shape == (2, 8, 1, 8, 8)
+        middle = int(np.abs(arrays["alpha_bar"] - 0.5).argmin())
+        shown = arrays["gradients"][0, middle]
+    with np.load(tmp_path / "results/arrays/digits/realizations/sbg.npz") as arrays:
+        np.testing.assert_array_equal(shown, arrays["gradients"][0])  # the level that is distilled, the same image
+
+    for key in ("baselines", "realizations", "robust"):
+        workspace.set(key, [], "params.yaml")
+    workspace.set("noise_level_figures", ["digits"], "params.yaml")
+    assert workspace.run(monkeypatch, "report") == 0
+    assert (tmp_path / "results/report/figures/digits-noise-levels.png").exists()
