@@ -116,9 +116,6 @@ def shrink(folder: Path, datasets: Iterable[str], params: dict[str, Any]) -> Non
 
 def shrink_paper(folder: Path, datasets: Iterable[str]) -> None:
     """Confs of the paper's datasets: in addition a slice of images, a step of training, the radii of the paper."""
-    for name, addition in (SHORT_ATTACKS | GENERATED_FILES).items():
-        with open(folder / name, "a") as file:
-            file.write(addition)
     for dataset in datasets:
         path = folder / "conf" / f"{dataset}.yaml"
         before = yaml.safe_load(path.read_text())
@@ -131,6 +128,13 @@ def shrink_paper(folder: Path, datasets: Iterable[str]) -> None:
         edit(path, {"large_eps": evaluation["large_eps"] | LARGE_EPS}, "evaluation")
         for method in ("at-l2", "at-linf", "trades-linf"):
             edit(path, {method: before["methods"][method] | {"steps": PGD_STEPS}}, "methods")
+
+
+def shorten_attacks(folder: Path) -> None:
+    """Change the code of a copy."""
+    for name, addition in (SHORT_ATTACKS | GENERATED_FILES).items():
+        with open(folder / name, "a") as file:
+            file.write(addition)
 
 
 def edit(path: Path, values: dict[str, Any], section: str | None = None) -> None:
@@ -189,6 +193,8 @@ def _run_group(datasets: tuple[str, ...], presets: list[str]) -> None:
         copy_repository(folder)
         shrink(folder, [dataset for dataset in datasets if dataset == "digits"], {})
         shrink_paper(folder, [dataset for dataset in datasets if dataset != "digits"])
+        if datasets != ("digits",):
+            shorten_attacks(folder)
         for git in (["add", "--all"], ["commit", "--quiet", "--message", "Miniature"]):
             subprocess.run(["git", *git], cwd=folder, check=True)
         for name in presets:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import click
 import numpy as np
 import torch
+from joblib import Parallel, cpu_count, delayed
 from rich.progress import track
 from torch import nn
 
@@ -84,20 +85,27 @@ def summary(values: list[float]) -> dict[str, float | list[float]]:
     return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "values": values}
 
 
+def run_seed(toy: ToyConfig, points: ImageDataset, gradients: PointGradients, seed: int) -> dict[str, nn.Module]:
+    """Vanilla and NN, trained from the same initial weights. One thread: the work of a step is tiny."""
+    torch.set_num_threads(1)
+    aligned = Alignment(toy.weight, points.num_classes)
+    return {
+        "vanilla": train(points, cross_entropy, None, toy, seed),
+        "nn": train(points, aligned, gradients, toy, seed),
+    }
+
+
 @click.command()
 def main() -> None:
     toy, points = load_toy(), load(paths.images("toy"))
     neighbours = nearest_neighbour(points.train, points.levels, points.num_classes, 0, toy.nn_candidates)
     x = to_unit(points.train.images, points.levels)
     gradients = PointGradients(neighbours(x, torch.arange(len(x))).numpy())
-    runs: dict[str, tuple[Objective, PointGradients | None]] = {
-        "vanilla": (cross_entropy, None),
-        "nn": (Alignment(toy.weight, points.num_classes), gradients),
-    }
+    parallel = Parallel(n_jobs=min(cpu_count(), toy.seeds), return_as="generator")
+    runs = parallel(delayed(run_seed)(toy, points, gradients, seed) for seed in range(toy.seeds))
 
-    scores: dict[str, dict[str, list[float]]] = {name: {"clean": [], "pgd": []} for name in runs}
-    for seed in track(range(toy.seeds), "toy seeds"):
-        models = {name: train(points, objective, source, toy, seed) for name, (objective, source) in runs.items()}
+    scores: dict[str, dict[str, list[float]]] = {name: {"clean": [], "pgd": []} for name in ("vanilla", "nn")}
+    for seed, models in enumerate(track(runs, "toy seeds", total=toy.seeds)):
         for name, model in models.items():
             scores[name]["clean"].append(accuracy(model, points.test, points.levels, CPU))
             scores[name]["pgd"].append(pgd_accuracy(model, points, toy))

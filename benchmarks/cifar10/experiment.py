@@ -101,9 +101,9 @@ class Experiment:
             self.decide("evaluation", images=plan.attack_images)
             say(f"plan: {', '.join(plan.methods)}; {plan.epochs} epochs; {plan.attack_images} images under attack")
             for text in plan.given_up:
-                self.give_up(text)
+                say(f"plan: {text}")
         self.plan = Plan(**self.state.decisions["plan"])
-        return [make(method) for method in self.plan.methods for make in (schedule.training, schedule.evaluation)]
+        return [make(method) for method in sizes.methods for make in (schedule.training, schedule.evaluation)]
 
     def work_off(self, stages: list[Stage], sizes: Sizes) -> bool:
         """Run `stages` as far as they fit, evaluations beside the others if there are lanes. True when none is left."""

@@ -53,7 +53,7 @@ class Plan:
     methods: tuple[str, ...]
     epochs: int
     attack_images: int
-    seconds: dict[str, float]  # expected, by stage
+    seconds: dict[str, float]  # expected, by stage; also of methods that get what time turns out to be left
     given_up: tuple[str, ...]
 
 
@@ -105,9 +105,9 @@ def plan_classifiers(rates: Rates, sizes: Sizes, seconds_left: float) -> Plan:
             images = more
     epochs = min(sizes.max_epochs, max(1, _epochs(rates, sizes, methods, images, available)))
 
-    seconds = {f"train {method}": training_seconds(rates, sizes, method, epochs) for method in methods}
-    seconds |= {f"evaluate {method}": attack_seconds(rates, sizes, method, images) for method in methods}
-    given_up = [f"{method}: no time for it" for method in sizes.methods[len(methods) :]]
+    seconds = {f"train {method}": training_seconds(rates, sizes, method, epochs) for method in sizes.methods}
+    seconds |= {f"evaluate {method}": attack_seconds(rates, sizes, method, images) for method in sizes.methods}
+    given_up = [f"{method}: only if time is left" for method in sizes.methods[len(methods) :]]
     if epochs < sizes.min_epochs:
         given_up.append(f"epochs: {epochs}, fewer than the {sizes.min_epochs} that were wanted")
     return Plan(methods, epochs, images, seconds, tuple(given_up))
