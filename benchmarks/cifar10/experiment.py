@@ -9,7 +9,6 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.cifar10 import rates as measuring
 from benchmarks.cifar10 import schedule
 from benchmarks.cifar10.lanes import Lanes
 from benchmarks.cifar10.plan import (
@@ -21,6 +20,8 @@ from benchmarks.cifar10.plan import (
     plan_classifiers,
     realizations,
 )
+from benchmarks.cifar10.probes import attention_backends
+from benchmarks.cifar10.rates import calibrate, first_line
 from benchmarks.cifar10.results import write_results
 from benchmarks.cifar10.schedule import Stage
 from benchmarks.cifar10.settings import DATASET, Scale, write_settings
@@ -73,9 +74,9 @@ class Experiment:
         if "rates" not in self.state.decisions:
             with self.stage("calibrate"):
                 if self.device.type == "cuda":
-                    backends = measuring.attention_backends(self.conf, self.device)
+                    backends = attention_backends(self.conf, self.device)
                     say(f"attention of the U-Net can run on: {', '.join(backends) or 'math only'}")
-                found = measuring.calibrate(images, self.conf, self.scale, self.device)
+                found = calibrate(images, self.conf, self.scale, self.device)
                 self.state.decisions |= {"rates": asdict(found.rates), "throughput": found.throughput}
                 self.state.decisions["conf"] = found.decided
             self.configure()
@@ -206,7 +207,7 @@ class Experiment:
         except Exception as error:
             if "/" not in method:  # nothing can be done without the images, the diffusion model, or the gradients
                 raise
-            reason = f"{stage.name} failed: {measuring.first_line(error)}"
+            reason = f"{stage.name} failed: {first_line(error)}"
             config = self.conf.classifier
             if kind == "train" and isinstance(error, FloatingPointError) and config.lr > SMALLEST_LR:
                 self.decide("classifier", lr=config.lr / 2)
@@ -250,7 +251,7 @@ class Experiment:
         try:
             write_results(self.out, self.state, self.params, self.conf)
         except Exception as error:
-            say(f"the results could not be written: {measuring.first_line(error)}")
+            say(f"the results could not be written: {first_line(error)}")
 
 
 def say(text: str) -> None:
