@@ -36,11 +36,11 @@ Radii = Mapping[Norm, Sequence[float]]
 def adversarially_trained(images: Tensor, labels: Tensor) -> nn.Module:
     """The small CNN after a few epochs of PGD training at L2 0.5."""
     model = build("cnn", 10, (1, 8, 8), seed=0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.Adam(model.parameters())
     draws = generator(0, "benchmark")
     for epoch in range(EPOCHS):
         for group in optimizer.param_groups:
-            group["lr"] = 0.05 * (1 - epoch / EPOCHS)
+            group["lr"] = 0.004 * (1 - epoch / EPOCHS)
         for batch in torch.randperm(len(images), generator=draws).split(64):
             x_adv = pgd(model, images[batch], labels[batch], ThreatModel("L2", 0.5), 5, 0.15, draws)
             optimizer.zero_grad()
