@@ -26,6 +26,7 @@ import click
 import yaml
 
 from benchmarks.miniature_data import provide
+from pag.config.section import ConfigError
 from stages.preset import Preset, load_preset, names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -216,6 +217,8 @@ def _check_report(folder: Path, preset: Preset) -> None:
     for arch in preset.values()["archs"] if preset.values()["baselines"] else []:
         for dataset in preset.values()["datasets"]:
             assert f"### {dataset} / {arch}" in page, f"the report has no section {dataset} / {arch}"
+    for name in preset.values()["variants"]:
+        assert name in page, f"the report does not name the variant {name}"
 
 
 @click.command()
@@ -223,11 +226,16 @@ def _check_report(folder: Path, preset: Preset) -> None:
 @click.option("--preset", "presets", multiple=True, help="a name of presets/, or all; may be repeated")
 def main(datasets: tuple[str, ...], presets: tuple[str, ...]) -> None:
     start = time.perf_counter()
-    if presets:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # two copies are at work at a time
-        run_presets(names(ROOT / "presets") if "all" in presets else list(presets))
-    if datasets or not presets:
-        run_datasets(list(datasets or ["digits"]))
+    try:
+        if presets:
+            os.environ.setdefault("OMP_NUM_THREADS", "1")  # two copies are at work at a time
+            run_presets(names(ROOT / "presets") if "all" in presets else list(presets))
+        if datasets or not presets:
+            run_datasets(list(datasets or ["digits"]))
+    except subprocess.CalledProcessError as error:
+        raise click.ClickException(f"{shlex.join(error.cmd)} failed with exit status {error.returncode}") from None
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
     what = ", ".join([*presets, *datasets]) or "digits"
     click.echo(f"the miniature of {what} took {time.perf_counter() - start:.0f} s")
 

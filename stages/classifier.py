@@ -17,7 +17,7 @@ from pag.objectives.batch import Objective
 from pag.training.batches import Batches, ClassGradients
 from pag.training.loop import History, train_classifier
 from stages import paths
-from stages.device import best_device
+from stages.device import best_device, hardware
 
 
 def train_and_save(
@@ -73,7 +73,9 @@ def _save(
         writer = csv.DictWriter(file, history.rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history.rows)
-    save_json(paths.timings(dataset.name, arch, method), history.timings())
+    save_json(
+        paths.timings(dataset.name, arch, method), {**history.timings(), "train_hardware": hardware(best_device())}
+    )
 
 
 def _progress() -> Progress:

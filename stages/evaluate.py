@@ -1,6 +1,5 @@
 """evaluate: clean accuracy, AutoAttack, Foolbox, gradient alignment, and the pictures of large-eps attacks."""
 
-import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from pag.gradients.store import GradientStore
 from pag.objectives.measure import gradient_alignment
 from stages import paths
 from stages.command import run_stage
-from stages.device import best_device
+from stages.device import best_device, hardware
 
 MAX_CLASSES_SHOWN = 10
 
@@ -151,13 +150,6 @@ def save_large_eps(
         "class_names": np.array(images.class_names[:shown]),
     }
     save_arrays(paths.large_eps(images.name, arch, method), arrays)
-
-
-def hardware(device: torch.device) -> str:
-    """The machine, in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

@@ -66,12 +66,15 @@ def check(model: type[Model], content: Any, source: str) -> Model:
 
 
 def _first_problem(error: ValidationError, model: type[Section]) -> str:
-    problem = error.errors()[0]
+    # a misspelt key is also a missing one: say how it was spelt
+    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         *parents, unknown = problem["loc"]
         return f"unknown key '{key}'{nearest(str(unknown), _keys(model, parents))}"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{key}: missing"
     return f"{key}: {message} (got {problem['input']!r})" if key and problem["type"] != "value_error" else message
 
 

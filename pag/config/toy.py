@@ -1,7 +1,7 @@
 """conf/toy.yaml: the two-dimensional experiment."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,7 @@ class ToyConfig(Section):
     eps: Positive
     steps: Count
     step_size: Positive
-    seeds: Count  # runs; each trains vanilla and NN from the same initial weights
+    seeds: Annotated[int, Field(ge=2)]  # runs; each trains vanilla and NN from the same initial weights
 
     @model_validator(mode="before")
     @classmethod

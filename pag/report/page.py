@@ -78,8 +78,9 @@ def _introduction(params: Params, results: Results) -> str:
             f"- Methods: {', '.join(method_name(method) for method in params.methods()) or 'none'}",
             *([f"- Variants: {', '.join(params.variants)}"] if params.variants else []),
             *([f"- Machine: {machines}"] if machines else []),
-            "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial, sqrt(p (1 − p) / n), "
-            "over the n images behind a number: without the spread over training seeds, and 0 at 0 and 100 %.",
+            "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial (Agresti and Coull), "
+            "over the n images behind a number, without the spread over training seeds. Comparisons allow for one "
+            "such error.",
             "- Every number as CSV: [tables/all.csv](tables/all.csv)",
         ]
     )

@@ -77,6 +77,7 @@ class Metrics(_Record):
     train_images: int | None = None
     foolbox: dict[str, FoolboxMetrics] = Field({})
     hardware: str
+    train_hardware: str | None = None  # beside the timings, where the training took place here
     data_note: str | None = None
 
 
@@ -223,7 +224,8 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
             row |= {"norm": result.distance, "eps": result.eps, "median_distance": result.median_distance}
         rows.append(row)
     rows.append({"measure": "alignment", "attack": "none", "value": metrics.alignment})
-    rows.append({"measure": "seconds_per_step", "attack": "none", "value": metrics.seconds_per_step})
+    timed_on = {"hardware": metrics.train_hardware or metrics.hardware}
+    rows.append({"measure": "seconds_per_step", "attack": "none", "value": metrics.seconds_per_step} | timed_on)
     return [common | row for row in rows]
 
 
@@ -233,8 +235,12 @@ def _accuracy(measure: str, attack: str, value: float | None, n: int, published:
 
 
 def binomial_error(accuracy: float, n: int) -> float:
-    """Standard error of an accuracy that was measured on n images: sqrt(p (1 − p) / n)."""
-    return (accuracy * (1 - accuracy) / n) ** 0.5
+    """Standard error of an accuracy that was measured on n images, with two successes and two failures added.
+
+    Without them (Agresti and Coull, 1998) 0 of 200 would have no error at all and 1 of 200 would beat it.
+    """
+    p = (accuracy * n + 2) / (n + 4)
+    return (p * (1 - p) / (n + 4)) ** 0.5
 
 
 def _toy_rows(toy: ToyMetrics) -> list[dict[str, Any]]:

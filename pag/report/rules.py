@@ -1,8 +1,8 @@
 """What a claim is made of: its registration, scores looked up in the table, comparisons with their margin.
 
 Accuracies of different classifiers are compared with the standard error of their difference, as if the images were
-independent draws (they are the same images, so the margin is on the wide side):
-"beats" means above by more than that error, "at least" means not below by more than it.
+independent draws; the spread over training seeds is not in it. "Beats" means above by more than that error, "at least"
+not below by more than it: one standard error, so single outcomes near a margin are weak evidence.
 """
 
 from collections.abc import Callable

@@ -25,7 +25,7 @@ class History:
 
     rows: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of the steps; validation and saving are not counted
     seconds_waited: float = 0.0  # for data
 
     def timings(self) -> dict[str, float]:
@@ -61,11 +61,12 @@ def train_classifier(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(config, step / total_steps))
     stateful: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
     history = _resume(scratch, stateful, device) if scratch is not None and scratch.exists() else History()
-    earlier, earlier_waited = history.seconds, history.seconds_waited
-    start = saved = time.perf_counter()
+    earlier_waited = history.seconds_waited
+    saved = time.perf_counter()
 
     for epoch in range(len(history.rows), config.epochs):
         network.train()
+        start = time.perf_counter()
         sums: dict[str, Tensor] = {}
         for batch in batches.epoch(epoch):
             # the objective's terms, whose sum is the loss
@@ -85,13 +86,13 @@ def train_classifier(
             if device.type == "cpu":  # free here; a GPU would wait for it at every step
                 _refuse_nan(loss, history.steps)
         _refuse_nan(torch.stack(list(sums.values())).sum(), history.steps)
+        history.seconds += time.perf_counter() - start
+        history.seconds_waited = earlier_waited + batches.seconds_waited
 
         row = {"epoch": epoch + 1, **{name: float(total) / len(batches) for name, total in sums.items()}}
         if len(validation.labels):
             row["validation_accuracy"] = accuracy(model, validation, batches.levels, device)
         history.rows.append(row)
-        history.seconds = earlier + time.perf_counter() - start
-        history.seconds_waited = earlier_waited + batches.seconds_waited
         if scratch is not None and time.perf_counter() - saved > SCRATCH_SECONDS:
             _save(scratch, stateful, history)
             saved = time.perf_counter()

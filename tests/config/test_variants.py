@@ -47,7 +47,7 @@ def test_a_method_is_taken_apart(method: str, robust: str | None, realization: s
     [
         ("a", {"method": "sgb"}, "conf/digits.yaml: variants.a: unknown method 'sgb', did you mean 'sbg'?"),
         ("a", {"method": "at-l2+sgb"}, "did you mean 'at-l2+sbg'?"),
-        ("a", {}, "variants.a: method: Field required"),
+        ("a", {}, "variants.a: method: missing"),
         ("a", {"method": "sbg", "lamda": 1.0}, "unknown key 'lamda', did you mean 'lambda'?"),
         ("a", {"method": "sbg", "lambda": -1.0}, "lambda"),
         ("a", {"method": "at-l2", "lambda": 1.0}, "lambda = 1.0 means nothing for 'at-l2', which aligns no gradients"),

@@ -154,5 +154,5 @@ def test_claims_name_what_they_need_when_methods_were_not_run(metrics):
 
 def test_checks_show_both_numbers_with_error_and_size(metrics):
     (finding,) = findings(metrics, 3)
-    first = "L2 1: SBG 20.0 ± 2.8 % (n = 200), AT-L2 2.0 ± 1.0 % (n = 200): +18.0 ± 3.0 points"
+    first = "L2 1: SBG 20.0 ± 2.8 % (n = 200), AT-L2 2.0 ± 1.2 % (n = 200): +18.0 ± 3.1 points"
     assert finding.checks[0].text == first

@@ -9,7 +9,7 @@ import pytest
 
 from pag.checkpoint import ArtifactError
 from pag.report import paper
-from pag.report.results import read_results
+from pag.report.results import binomial_error, read_results
 from pag.report.tables import accuracy_table, foolbox_table, tidy_table, wide_table
 
 
@@ -39,7 +39,7 @@ def test_every_measured_number_has_its_size_and_standard_error(metrics):
     clean, robust = cell(scores, "sbg", "clean"), cell(scores, "sbg", "robust", "L2", 0.5)
     assert (clean["value"], clean["n"]) == (0.975, 360)
     assert (robust["value"], robust["n"]) == (0.80, 200)
-    assert robust["error"] == pytest.approx(0.0282842712)  # sqrt(0.8 · 0.2 / 200)
+    assert robust["error"] == pytest.approx(0.0283098065)  # sqrt(0.8 · 0.2 / 200)
     assert cell(scores, "at-l2", "robust", "Linf", 0.2)["value"] == 0.02
     assert cell(scores, "sbg", "alignment")["value"] == 0.72
     assert cell(scores, "at-l2+sbg", "clean")["trained_eps"] == 0.5
@@ -52,7 +52,7 @@ def test_a_radius_without_a_measurement_is_missing(metrics):
     assert math.isnan(cell(results.scores, "sbg", "robust", "L2", 2.0)["value"])
     lines = accuracy_table(results.runs, results.scores[results.scores["dataset"] == "digits"]).splitlines()
     assert "| L2 0.5 | L2 1 | L2 2 |" in lines[0]
-    assert "| 97.5 ± 0.8 | 360 | missing | 20.0 ± 2.8 | missing |" in next(line for line in lines if "| SBG |" in line)
+    assert "| 97.5 ± 0.9 | 360 | missing | 20.0 ± 2.8 | missing |" in next(line for line in lines if "| SBG |" in line)
 
 
 def test_the_papers_number_and_the_difference_stand_beside_ours(metrics):
@@ -91,9 +91,9 @@ def test_markdown_cell_has_measured_paper_and_difference(metrics):
     scores = results.scores[results.scores["dataset"] == "cifar10"]
     line = next(line for line in accuracy_table(results.runs, scores).splitlines() if "| SBG |" in line)
     expected = (
-        "| SBG | 2 | 97.5 ± 0.8 / 78.56 / +18.9 | 360 | 80.0 ± 2.8 / 55.39 / +24.6 | 20.0 ± 2.8 / 30.43 / -10.4 |"
+        "| SBG | 2 | 97.5 ± 0.9 / 78.56 / +18.9 | 360 | 80.0 ± 2.8 / 55.39 / +24.6 | 20.0 ± 2.8 / 30.43 / -10.4 |"
     )
-    assert line == f"{expected} missing / 23.97 / – | 95.0 ± 1.5 | 200 | 0.720 |"
+    assert line == f"{expected} missing / 23.97 / – | 95.0 ± 1.6 | 200 | 0.720 |"
     foolbox = foolbox_table(results.runs, scores)
     assert "GaussianBlurAttack | L2 2 |" in foolbox
     assert "50.0 ± 3.5 / 51.54 / -1.5 (median 1.25)" in foolbox
@@ -156,3 +156,10 @@ def test_a_broken_or_incomplete_metrics_file_is_refused(metrics):
     path.write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match=r"n_clean: Field required"):
         read(metrics)
+
+
+def test_a_single_image_of_two_hundred_is_within_the_error_at_zero() -> None:
+    """The plain binomial error is 0 at 0 %, so that 1 of 200 would beat 0 of 200."""
+    none, one = binomial_error(0.0, 200), binomial_error(1 / 200, 200)
+    assert none == pytest.approx((2 / 204 * 202 / 204 / 204) ** 0.5)
+    assert (none**2 + one**2) ** 0.5 > 1 / 200
