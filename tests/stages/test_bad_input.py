@@ -67,6 +67,8 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("negative λ", ("train_pag", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
     ("eps 0", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.L2", [0.0]), "threat_models.L2"),
     ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "below 2"),
+    ("misspelt λ, all else up to date", ("validate",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
+    ("k above C", ("train_pag", "digits", "cnn", "sbg"), value("alignment.classes_per_image", 20), "has 10 classes"),
     ("misspelt λ", ("report",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
     ("no images", ("train_diffusion", "digits"), delete("data/digits/images"), "is missing: run `dvc repro`"),
     ("no diffusion", ("distill_sbg", "digits"), delete("data/digits/diffusion"), "is missing: run `dvc repro`"),
