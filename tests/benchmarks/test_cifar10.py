@@ -60,7 +60,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def call(state: Path, archive: Path) -> str:
-    arguments = ["--miniature", "--minutes", "10", "--state", str(state), "--archive", str(archive)]
+    arguments = ["--miniature", "--minutes", "60", "--state", str(state), "--archive", str(archive)]
     result = CliRunner().invoke(entry.main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
