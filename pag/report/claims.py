@@ -226,8 +226,8 @@ def toy_result(scores: pd.DataFrame) -> list[Check]:
     """On the scores of the toy experiment, whose errors are deviations over its seeds."""
     if scores.empty:
         raise NotTested("the toy experiment (metrics/toy.json)")
-    value = {(row.method, row.measure): float(row.value) for row in scores.itertuples()}
-    error = {(row.method, row.measure): float(row.error) for row in scores.itertuples()}
+    of = scores.set_index(["method", "measure"])
+    value, error = of["value"].astype(float).to_dict(), of["error"].astype(float).to_dict()
     seeds = f"mean ± deviation over {int(scores['n'].iloc[0])} seeds"
     nn, vanilla = ("nn", "robust"), ("vanilla", "robust")
     gain = value[nn] - value[vanilla]
@@ -273,7 +273,7 @@ def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]
     keys = ["dataset"] if scope == "dataset" else ["dataset", "arch"]
     groups = []
     for key, group in images.groupby(keys, sort=False):
-        name, main = "/".join(key), group[group["run"] == "main"]
+        name, main = "/".join(map(str, key)), group[group["run"] == "main"]
         groups.append((name, group[group["run"].isin(["main", "sweep"])] if scope == "sweep" else main))
         if scope == "size":
             for size, few in group[group["run"] == "low data"].groupby("train_images"):

@@ -143,11 +143,12 @@ def alignment_figure(dataset: str, scores: pd.DataFrame) -> Figure:
 def _scatter(axes: Axes, rows: pd.DataFrame, alignment: pd.Series) -> list[tuple[float, float, str]]:
     """Draw a point with its error bar per method; returns (alignment, accuracy in percent, method)."""
     points = []
-    for row in rows.itertuples():
-        method, x, y = str(row.method), float(alignment[row.method]), 100 * float(row.value)
+    for row in rows.to_dict("records"):
+        method, y = str(row["method"]), 100 * float(row["value"])
+        x = float(alignment[method])
         if np.isnan(x) or np.isnan(y):
             continue
-        axes.errorbar(x, y, yerr=100 * float(row.error), elinewidth=1, color=colour(method))
+        axes.errorbar(x, y, yerr=100 * float(row["error"]), elinewidth=1, color=colour(method))
         axes.plot(x, y, color=colour(method), marker=marker(method), markersize=7.5, markeredgecolor="white")
         points.append((x, y, method))
     axes.margins(x=0.15)

@@ -128,12 +128,13 @@ def _figure5(scores: pd.DataFrame) -> str | None:
     if swept.empty:
         return None
     rows = []
-    for (dataset, weight), own in swept.groupby(["dataset", "weight"]):
-        same_as = {0.0: "vanilla", paper.TABLE8_SBG: "sbg"}.get(float(weight), "")
+    for key, own in swept.groupby(["dataset", "weight"]):
+        dataset, weight = str(key[0]), float(str(key[1]))
+        same_as = {0.0: "vanilla", paper.TABLE8_SBG: "sbg"}.get(weight, "")
         cells = [
             _cell(_at(own, *model), paper.paper_robust(dataset, block.arch, same_as, *model)) for model in block.threats
         ]
-        rows.append([_where(block, str(dataset), own), f"{weight:g}", *cells, *_sizes(own)])
+        rows.append([_where(block, dataset, own), f"{weight:g}", *cells, *_sizes(own)])
     pairs = zip(published["L2"]["0.5"], published["Linf"]["8/255"], strict=True)
     listed = ", ".join(f"{l2:g} / {linf:g}" for l2, linf in pairs)
     header = [WHERE, "λ of SBG", *[threat(*model) for model in block.threats], "n attacked", "training images"]

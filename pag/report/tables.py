@@ -44,8 +44,8 @@ def wide_table(runs: Sequence[Run], scores: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, object] = {"method": run.method, "lambda": run.metrics.alignment_weight}
         row |= {"classes_per_image": run.metrics.classes_per_image, "seed": run.metrics.seed}
         row |= {"clean_accuracy": run.metrics.clean_accuracy, "n_clean": run.metrics.n_clean}
-        for score in own[own["measure"] == "robust"].itertuples():
-            row[f"robust_accuracy_{score.norm}_{radius(float(score.eps))}"] = score.value
+        for score in own[own["measure"] == "robust"].to_dict("records"):
+            row[f"robust_accuracy_{score['norm']}_{radius(float(score['eps']))}"] = score["value"]
         row |= {"n_attacked": run.metrics.n_examples, "alignment": run.metrics.alignment}
         row |= {"train_seconds": run.metrics.train_seconds, "seconds_per_step": run.metrics.seconds_per_step}
         rows.append(row)
