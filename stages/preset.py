@@ -5,8 +5,8 @@
     dvc exp run $(python -m stages.preset table1 --dataset cifar10-jpeg)
 
 A preset (presets/<name>.yaml) names every method, dataset and architecture that it wants; what it does not name is
-not run. The arguments set all of that, whatever an earlier experiment left in params.yaml and conf/. The seeds
-remain those of params.yaml.
+not run. Keys of a conf that any preset changes have their usual value in presets/defaults.yaml. The arguments set all
+of that, whatever an earlier experiment left in params.yaml and conf/. The seeds remain those of params.yaml.
 """
 
 import re
@@ -18,10 +18,11 @@ from pydantic import Field, model_validator
 
 from pag.config.conf import load_conf
 from pag.config.params import Params
-from pag.config.section import ConfigError, Section, check, load, nearest
+from pag.config.section import ConfigError, Section, check, load, nearest, read_yaml
 from stages.command import run_stage
 
 FOLDER = Path("presets")
+DEFAULTS = "defaults"
 NOTHING: dict[str, Any] = {
     "lambda": None,
     "datasets": [],
@@ -75,13 +76,17 @@ def load_preset(name: str, folder: Path = FOLDER) -> Preset:
         raise ConfigError(f"unknown preset '{name}'{nearest(name, known)}; `python -m stages.preset` lists them")
     path = folder / f"{name}.yaml"
     preset = load(Preset, path)
-    if preset.params is not None:
-        check(Params, {"seed": 0, "training_seed": 0, **preset.values()}, str(path))
-    return preset
+    if preset.params is None:
+        return preset
+    params = check(Params, {"seed": 0, "training_seed": 0, **preset.values()}, str(path))
+    usual = read_yaml(folder / f"{DEFAULTS}.yaml")
+    datasets = dict.fromkeys([*params.datasets, *params.noise_level_figures])
+    conf = {dataset: usual.get(dataset, {}) | preset.conf.get(dataset, {}) for dataset in datasets}
+    return preset.model_copy(update={"conf": conf})
 
 
 def names(folder: Path = FOLDER) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem != DEFAULTS)
 
 
 def arguments(name: str, dataset: str | None = None, folder: Path = FOLDER) -> list[str]:
@@ -98,8 +103,8 @@ def arguments(name: str, dataset: str | None = None, folder: Path = FOLDER) -> l
         load_conf(dataset)
         preset = preset.on(dataset)
     settings = [f"{key}={_text(value)}" for key, value in preset.values().items()]
-    for changed, values in preset.conf.items():
-        settings += [f"conf/{changed}.yaml:{key}={_text(value)}" for key, value in values.items()]
+    for changed, values in preset.conf.items():  # ++ also sets a key that the file leaves at its default
+        settings += [f"conf/{changed}.yaml:++{key}={_text(value)}" for key, value in values.items()]
     return [*(word for setting in settings for word in ("-S", setting)), "report"]
 
 

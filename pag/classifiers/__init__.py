@@ -23,6 +23,7 @@ ARCHITECTURES: dict[str, str] = {
     "vgg13": "pag.classifiers.vgg:vgg13",
     "vgg16": "pag.classifiers.vgg:vgg16",
     "vit": "pag.classifiers.vit:vit",
+    "vit-mini": "pag.classifiers.vit:vit_mini",
     "mixer": "pag.classifiers.mixer:mixer",
 }
 

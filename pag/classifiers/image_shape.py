@@ -17,15 +17,16 @@ def require_image(arch: str, image_shape: tuple[int, ...], smallest: int) -> tup
     return channels, height, width
 
 
-def patch_size(arch: str, image_shape: tuple[int, ...]) -> int:
-    """The side in pixels of square patches, of which 8×8 make up the image, or the nearest grid below that divides it.
+def patch_size(arch: str, image_shape: tuple[int, ...], most: int = GRID) -> int:
+    """The side in pixels of square patches, of which most×most make up the image, or the next smaller grid, down to
+    half of that, that divides it.
 
-    32 → 4 (8×8 patches), 96 → 12 (8×8), 28 → 4 (7×7), 8 → 1 (8×8).
+    With 8: 32 → 4 (8×8 patches), 96 → 12 (8×8), 28 → 4 (7×7), 8 → 1 (8×8).
     """
-    _, height, width = require_image(arch, image_shape, smallest=GRID)
+    _, height, width = require_image(arch, image_shape, smallest=most)
     if height != width:
         raise ConfigError(f"{arch} needs square images, got {height}x{width}: crop them or use rn18")
-    grid = next((grid for grid in range(GRID, GRID // 2 - 1, -1) if height % grid == 0), None)
+    grid = next((grid for grid in range(most, most // 2 - 1, -1) if height % grid == 0), None)
     if grid is None:
-        raise ConfigError(f"{arch} needs a side divisible by {GRID // 2} to {GRID} patches, got {height}: use rn18")
+        raise ConfigError(f"{arch} needs a side divisible by {most // 2} to {most} patches, got {height}: use rn18")
     return height // grid

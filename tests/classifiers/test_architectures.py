@@ -54,6 +54,14 @@ def test_parameter_counts_are_the_published_ones(arch: str, expected: int) -> No
     assert parameter_count(model) == expected
 
 
+def test_the_small_transformer_is_the_sum_of_its_layers() -> None:
+    width, hidden, patches, patch_pixels = 64, 128, 16, 4
+    embedding = patch_pixels * width + width + width + (patches + 1) * width  # patches, class token, positions
+    layer = 2 * 2 * width + 4 * (width * width + width) + (width * hidden + hidden) + (hidden * width + width)
+    model = build("vit-mini", num_classes=10, image_shape=(1, 8, 8), seed=0)
+    assert parameter_count(model) == embedding + 3 * layer + 2 * width + 10 * width + 10
+
+
 def test_mixer_size_is_the_sum_of_its_layers() -> None:
     width, tokens, token_hidden, channel_hidden, blocks = 128, 64, 64, 512, 8
     token_mlp = 2 * tokens * token_hidden + tokens + token_hidden
@@ -103,6 +111,8 @@ SHAPES = [
     ("vit", (1, 28, 28)),
     ("vit", (3, 32, 32)),
     ("vit", (3, 96, 96)),
+    ("vit-mini", (1, 8, 8)),
+    ("vit-mini", (1, 28, 28)),
     ("mixer", (1, 28, 28)),
     ("mixer", (3, 64, 64)),
 ]
@@ -174,6 +184,7 @@ def test_points_are_not_scaled() -> None:
 
 # The smallest images that each network takes in train mode without a BatchNorm over two values only.
 SMALL = {"cnn": (1, 8, 8), "rn18": (3, 16, 16), "wrn-34-10": (3, 8, 8), "vit": (3, 8, 8), "mixer": (3, 8, 8)}
+SMALL["vit-mini"] = (1, 8, 8)
 
 
 @pytest.mark.parametrize("arch", IMAGE_ARCHS)

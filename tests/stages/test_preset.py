@@ -70,6 +70,20 @@ def test_a_preset_does_not_depend_on_the_one_before(workspace: Workspace) -> Non
     assert state() == before
 
 
+def test_the_defaults_are_the_confs_own_values_and_cover_every_changed_key() -> None:
+    """A preset that changed another key would leave it to the next preset of that dataset."""
+    defaults = yaml.safe_load((ROOT / "presets" / "defaults.yaml").read_text())
+    for name in PRESETS:
+        for dataset, values in yaml.safe_load((ROOT / "presets" / f"{name}.yaml").read_text()).get("conf", {}).items():
+            assert set(values) <= set(defaults[dataset]), name
+    for dataset, values in defaults.items():
+        conf = load_conf(dataset, ROOT / "conf")
+        for key, value in values.items():
+            section, field = key.split(".")
+            if key != "evaluation.foolbox":  # switched off, except for the tables about it
+                assert getattr(getattr(conf, section), field) == value, key
+
+
 def test_the_seeds_remain(workspace: Workspace) -> None:
     workspace.set("training_seed", 7, "params.yaml")
     apply(arguments("table1"))
