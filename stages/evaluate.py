@@ -49,7 +49,7 @@ def main(dataset: str, arch: str, method: str) -> None:
         "alignment_weight": about.get("lambda"),
         "classes_per_image": about.get("classes_per_image"),
         "n_clean": len(images.test),
-        "train_images": about.get("train_images", len(images.train)),
+        "train_images": len(images.train),
         "seed": about["training_seed"],
         "hardware": hardware(device),
         "data_note": conf.data.note,

@@ -22,7 +22,7 @@ from pag.config.section import (
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # a dot would split DVC's parameter keys
 
-Study = Literal["sweep", "seeds", "low data", "other"]
+Study = Literal["sweep", "seeds", "other"]
 
 
 class Variant(Section):
@@ -33,7 +33,6 @@ class Variant(Section):
     classes_per_image: Count | Literal["all"] | None = None
     gradient_of: GradientOf | None = None
     training_seed: Annotated[int, Field(ge=0)] | None = None
-    train_images: Count | None = None  # train on this many of the training images, class-balanced
 
     @model_validator(mode="after")
     def _fits_the_method(self) -> "Variant":
@@ -60,9 +59,7 @@ class Variant(Section):
 
     @property
     def study(self) -> Study:
-        """The comparison that the run belongs to: over λ, over training seeds, over the number of images."""
-        if self.train_images is not None:
-            return "low data"
+        """The comparison that the run belongs to: over λ, or over training seeds."""
         if self.training_seed is not None:
             return "seeds"
         only_weight = self.weight is not None and self.classes_per_image is None and self.gradient_of is None

@@ -120,13 +120,12 @@ def beyond_adversarial_training(scores: pd.DataFrame) -> list[Check]:
     "SBG beats adversarial training with little data and with a ViT.",
     f"Tested where at most {LOW_DATA_IMAGES} training images (STL-10's number) or a ViT were used: the mean of "
     f"SBG's accuracies over all threat models beats that of AT-L2 and of AT-L∞. {BEATS}",
-    scope="size",
 )
 def low_data_and_vit(scores: pd.DataFrame) -> list[Check]:
     images = scores["train_images"].max()
-    if not (scores["arch"] == "vit").all() and not images <= LOW_DATA_IMAGES:
+    if not scores["arch"].str.startswith("vit").all() and not images <= LOW_DATA_IMAGES:
         known = "an unknown number of training images" if pd.isna(images) else f"{images:.0f} training images"
-        raise NotTested(f"the architecture vit or at most {LOW_DATA_IMAGES} training images; this is {known}")
+        raise NotTested(f"a ViT or at most {LOW_DATA_IMAGES} training images; this is {known}")
     adversarial = present(scores, ("at-l2", "at-linf"))
     if "sbg" not in methods_of(scores) or not adversarial:
         raise NotTested("a run of sbg and one of at-l2 or at-linf")
@@ -275,9 +274,6 @@ def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]
     for key, group in images.groupby(keys, sort=False):
         name, main = "/".join(map(str, key)), group[group["run"] == "main"]
         groups.append((name, group[group["run"].isin(["main", "sweep"])] if scope == "sweep" else main))
-        if scope == "size":
-            for size, few in group[group["run"] == "low data"].groupby("train_images"):
-                groups.append((f"{name}/{size:.0f} training images", few.assign(run="main")))
     return groups
 
 

@@ -31,7 +31,7 @@ class Check:
 
 # What one group of scores is: the main runs of a dataset and architecture; those and the λ sweep; the runs on one
 # number of training images; all architectures of a dataset; the toy experiment.
-Scope = Literal["arch", "sweep", "size", "dataset", "toy"]
+Scope = Literal["arch", "sweep", "dataset", "toy"]
 ClaimChecks = Callable[[pd.DataFrame], list[Check]]
 
 

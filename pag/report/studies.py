@@ -1,4 +1,4 @@
-"""What the variants of a conf show: sweeps over λ, spreads over training seeds, runs on little data."""
+"""What the variants of a conf show: sweeps over λ, spreads over training seeds."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ from pag.report.tables import markdown
 CAPTIONS: dict[Study, tuple[str, str]] = {
     "sweep": ("λ sweep", "One run per λ."),
     "seeds": ("Training seeds", "Rows of several seeds: mean ± standard deviation over them."),
-    "low data": ("Little data", "The same runs on a class-balanced part of the training images."),
     "other": ("Other variants", "Further variants of the conf."),
 }
 NORM_COLOURS = {"L2": "#0072B2", "Linf": "#D55E00"}
@@ -31,13 +30,12 @@ class Setting:
     method: str
     weight: float | None
     classes_per_image: int | str | None
-    train_images: int | None
     name: str | None  # of a variant that is neither a sweep's nor a study's
 
     @classmethod
     def of(cls, run: Run) -> "Setting":
         metrics, name = run.metrics, run.variant if run.study == "other" else None
-        return cls(run.method, metrics.alignment_weight, metrics.classes_per_image, metrics.train_images, name)
+        return cls(run.method, metrics.alignment_weight, metrics.classes_per_image, name)
 
 
 def study_sections(runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:
@@ -53,7 +51,7 @@ def study_sections(runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:
 
 def study_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
     settings: dict[Setting, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (run.metrics.train_images or 0, run.metrics.alignment_weight or 0.0)):
+    for run in sorted(runs, key=lambda run: run.metrics.alignment_weight or 0.0):
         settings.setdefault(Setting.of(run), []).append(run)
     robust = scores[scores["measure"] == "robust"]
     models = [(str(n), float(e)) for n, e in robust[["norm", "eps"]].drop_duplicates().itertuples(index=False)]
@@ -68,11 +66,10 @@ def study_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
         name = method_name(setting.method) + (f" ({setting.name})" if setting.name else "")
         weight = "" if setting.weight is None else f"{setting.weight:g}"
         count = "" if setting.classes_per_image is None else str(setting.classes_per_image)
-        images = MISSING if setting.train_images is None else str(setting.train_images)
         alignment = _cosine(own[own["measure"] == "alignment"])
-        rows.append([name, weight, count, images, seeds, *cells, alignment, *sizes])
+        rows.append([name, weight, count, seeds, *cells, alignment, *sizes])
     names = [threat(*model) for model in models]
-    header = ["Method", "λ", "k", "training images", "seeds", "Clean", *names, "Alignment", "n clean", "n attacked"]
+    header = ["Method", "λ", "k", "seeds", "Clean", *names, "Alignment", "n clean", "n attacked"]
     return markdown(header, rows)
 
 

@@ -7,10 +7,9 @@ import pytest
 from workspace import Workspace
 
 from pag.checkpoint import load_weights
-from stages.train_variant import GradientsOfRows
 
 VARIANTS = {
-    "few-all": {"method": "sbg", "lambda": 0.5, "classes_per_image": "all", "train_images": 70, "training_seed": 3},
+    "all": {"method": "sbg", "lambda": 0.5, "classes_per_image": "all", "training_seed": 3},
     "robust": {"method": "at-l2+cm"},
     "plain": {"method": "vanilla"},
     "copy": {"method": "sbg"},
@@ -25,21 +24,21 @@ def test_a_variant_is_trained_evaluated_and_reported(
     chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = chain.copy(tmp_path)
-    workspace.set("variants", {"few-all": VARIANTS["few-all"]})
-    assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", "few-all") == 0
-    described = about(workspace, "variants/few-all")
-    stated = {"lambda": 0.5, "classes_per_image": "all", "train_images": 70, "training_seed": 3, "trained_as": "sbg"}
+    workspace.set("variants", {"all": VARIANTS["all"]})
+    assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", "all") == 0
+    described = about(workspace, "variants/all")
+    stated = {"lambda": 0.5, "classes_per_image": "all", "training_seed": 3, "trained_as": "sbg"}
     assert {key: described[key] for key in stated} == stated
-    assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "variants/few-all") == 0
-    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/variants/few-all.json").read_text())
-    assert (metrics["train_images"], metrics["seed"], metrics["alignment_weight"]) == (70, 3, 0.5)
+    assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "variants/all") == 0
+    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/variants/all.json").read_text())
+    assert (metrics["classes_per_image"], metrics["seed"], metrics["alignment_weight"]) == ("all", 3, 0.5)
 
     for key in ("baselines", "realizations", "robust"):
         workspace.set(key, [], "params.yaml")
-    workspace.set("variants", ["few-all"], "params.yaml")
+    workspace.set("variants", ["all"], "params.yaml")
     assert workspace.run(monkeypatch, "report") == 0
     page = (tmp_path / "results/report/report.md").read_text()
-    assert "| SBG | 0.5 | all | 70 | 3 |" in page
+    assert "| SBG | 0.5 | all | 3 |" in page
 
 
 def test_what_a_variant_does_not_state_is_the_same(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +59,7 @@ def test_what_a_variant_does_not_state_is_the_same(chain: Workspace, tmp_path, m
     ("name", "variants", "expected"),
     [
         ("lamda-1", None, "unknown variant 'lamda-1' of conf/digits.yaml, did you mean 'lambda-1'?"),
-        ("a", {"a": {"method": "sbg", "train_images": 10_000}}, "train_images = 10000: digits has 1"),
-        ("a", {"a": {"method": "sbg", "train_images": 9}}, "expected a number between those"),
+        ("a", {"a": {"method": "sbg", "classes_per_image": 11}}, "classes_per_image = 11: digits has 10 classes"),
         ("a", {"a": {"method": "oi"}}, "oi.zarr is missing"),
     ],
 )
@@ -83,18 +81,6 @@ def test_a_variant_that_cannot_run_is_refused(
     assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", name) == 1
     assert expected in capfd.readouterr().err.splitlines()[-1]
     assert workspace.files() == before
-
-
-def test_gradients_of_some_images_keep_their_images() -> None:
-    class Store:
-        shape = (10, 3, 1, 2, 2)
-
-        def read(self, rows: np.ndarray, target_classes: np.ndarray) -> np.ndarray:
-            return rows[:, None] * 10 + target_classes
-
-    part = GradientsOfRows(Store(), np.array([2, 5, 9]))
-    assert part.shape == (3, 3, 1, 2, 2)
-    assert part.read(np.array([2, 0]), np.array([[1], [2]])).tolist() == [[91], [22]]
 
 
 def test_noise_levels_need_a_network_of_all_levels(
