@@ -7,11 +7,10 @@ update. All sides run the code that training runs, with the same network, memory
 long ones (k > 1, PGD-20, the recipe) are timed on a part of the batch, beside an alignment step of that size.
 """
 
-import argparse
-import time
 from collections.abc import Callable
 from typing import Any, cast
 
+import click
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,26 +30,9 @@ EPS = 0.5
 LONG_PART = 4  # the long steps are timed on a batch smaller by this factor
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", action="append", choices=[name for name in ARCHITECTURES if name != "mlp"])
-    parser.add_argument("--batch-size", type=int, default=64, help="1 is the setting of the paper's appendix H")
-    parser.add_argument("--repeats", type=int, default=3, help="medians are reported; the long steps take half as many")
-    parser.add_argument("--compile", action="store_true", help="torch.compile, as classifier.compile does")
-    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast, as classifier.precision does")
-    parser.add_argument("--cpu-time", action="store_true", help="processor time, for a machine that others use too")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-
-    per_arch = {arch: ratios(arch, options) for arch in options.arch or ["rn18"]}
-    settings = {"batch_size": options.batch_size, "compile": options.compile, "bf16": options.bf16}
-    report("training_step", settings | next(iter(per_arch.values())) | {"per_arch": per_arch}, options.json)
-
-
-def ratios(arch: str, options: argparse.Namespace) -> dict[str, Any]:
+def ratios(arch: str, size: int, repeats: int, compile: bool, bf16: bool) -> dict[str, Any]:
     """The step times of one architecture, relative to each other and in milliseconds per image."""
-    steps = Steps(arch, options.compile, options.bf16)
-    size, clock = options.batch_size, time.process_time if options.cpu_time else time.perf_counter
+    steps = Steps(arch, compile, bf16)
     part = max(1, size // LONG_PART)
     short = measure(
         {
@@ -58,8 +40,7 @@ def ratios(arch: str, options: argparse.Namespace) -> dict[str, Any]:
             "pag": steps.of(Alignment(2.0, NUM_CLASSES), size, k=1),
             "at7": steps.of(adversarial_training(7), size),
         },
-        options.repeats,
-        clock=clock,
+        repeats,
     )
     long = measure(
         {
@@ -69,16 +50,14 @@ def ratios(arch: str, options: argparse.Namespace) -> dict[str, Any]:
             "all": steps.of(Alignment(2.0, NUM_CLASSES), part, k=NUM_CLASSES),
             "at20": steps.of(adversarial_training(20), part),
         },
-        max(1, options.repeats // 2),
-        clock=clock,
+        max(1, repeats // 2),
     )
     recipe = measure(
         {
             "pag": steps.of(Alignment(2.0, NUM_CLASSES), part, k=1),
-            "recipe": RecipeSteps(arch, options.bf16).of(released_recipe, part, k=NUM_CLASSES),
+            "recipe": RecipeSteps(arch, bf16).of(released_recipe, part, k=NUM_CLASSES),
         },
-        max(1, options.repeats // 2),
-        clock=clock,
+        max(1, repeats // 2),
     )
     return {
         "pag_over_plain": short["pag"] / short["plain"],
@@ -163,6 +142,21 @@ def random_batch(size: int, k: int, device: torch.device) -> Batch:
         target_classes=torch.rand(size, NUM_CLASSES, generator=g).topk(k).indices.to(device) if k else None,
         class_gradients=torch.randint(-127, 128, (size, k, *IMAGE_SHAPE), generator=g, dtype=torch.int8).to(device),
     )
+
+
+@click.command()
+@click.option(
+    "--arch", "archs", multiple=True, default=["rn18"], type=click.Choice([a for a in ARCHITECTURES if a != "mlp"])
+)
+@click.option("--batch-size", default=64, help="1 is the setting of the paper's appendix H")
+@click.option("--repeats", default=3, help="medians are reported; the long steps take half as many")
+@click.option("--compile", is_flag=True, help="torch.compile, as classifier.compile does")
+@click.option("--bf16", is_flag=True, help="bfloat16 autocast, as classifier.precision does")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+def main(archs: tuple[str, ...], batch_size: int, repeats: int, compile: bool, bf16: bool, as_json: bool) -> None:
+    per_arch = {arch: ratios(arch, batch_size, repeats, compile, bf16) for arch in archs}
+    settings = {"batch_size": batch_size, "compile": compile, "bf16": bf16}
+    report("training_step", settings | next(iter(per_arch.values())) | {"per_arch": per_arch}, as_json)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ def attacked(
                 "accuracy": attack.accuracy,
                 "distance": attack.distance_name,
                 "median_distance": attack.median_distance,
+                "warnings": attack.warnings,
             }
             for name, attack in found.items()
         }
