@@ -27,7 +27,7 @@ import yaml
 
 from benchmarks.miniature_data import provide
 from pag.config.section import ConfigError
-from stages.preset import Preset, load_preset, names
+from stages.preset import DEFAULTS, Preset, load_preset, names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +42,7 @@ TOY = {"samples_per_mode": 50, "epochs": 2, "seeds": 2, "nn_candidates": 20}
 
 # And for the presets of the paper's datasets, in addition.
 PAPER_CONF: dict[str, dict[str, Any]] = {
-    "diffusion": {"steps": 2, "timesteps": 25, "multipliers": [1, 2, 2], "attention": [16]},
+    "diffusion": {"steps": 2, "timesteps": 25, "multipliers": [1, 2], "attention": [8], "image_size": 16},
     "distill": {"nn_candidates": 2, "heldout_images": 2},
     "classifier": {"batch_size": 12},
 }
@@ -131,6 +131,19 @@ def shrink_paper(folder: Path, datasets: Iterable[str]) -> None:
             edit(path, {method: before["methods"][method] | {"steps": PGD_STEPS}}, "methods")
 
 
+def shrink_presets(folder: Path) -> None:
+    """What the presets of a copy set of the shrunk keys themselves."""
+    for path in (folder / "presets").glob("*.yaml"):
+        content = yaml.safe_load(path.read_text())
+        confs = content if path.stem == DEFAULTS else content.get("conf", {})
+        for values in confs.values():
+            for key in values:
+                section, field = key.split(".")
+                small = CONF.get(section, {}) | PAPER_CONF.get(section, {})
+                values[key] = small.get(field, values[key])
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
 def shorten_attacks(folder: Path) -> None:
     """Change the code of a copy."""
     for name, addition in (SHORT_ATTACKS | GENERATED_FILES).items():
@@ -194,6 +207,7 @@ def _run_group(datasets: tuple[str, ...], presets: list[str]) -> None:
         copy_repository(folder)
         shrink(folder, [dataset for dataset in datasets if dataset == "digits"], {})
         shrink_paper(folder, [dataset for dataset in datasets if dataset != "digits"])
+        shrink_presets(folder)
         if datasets != ("digits",):
             shorten_attacks(folder)
         for git in (["add", "--all"], ["commit", "--quiet", "--message", "Miniature"]):
