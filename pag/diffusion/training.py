@@ -57,6 +57,90 @@ def ema_decay(step: int, decay: float) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
+class Trainer:
+    """The network, its moving average, the optimizer and the images, and how one step changes them.
+
+    Initial weights and dropout inside the network come from the global RNG, which is seeded here: callers keep it in
+    `torch.random.fork_rng`.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        levels: int,
+        num_classes: int,
+        config: DiffusionConfig,
+        seed: int,
+        device: torch.device,
+        channels_last: bool | None = None,
+    ) -> None:
+        """channels_last: the memory layout of weights and images; None means on a GPU only, since it is slower on a
+        CPU at small sizes. The other arguments are those of `train`."""
+        assert images.dtype == np.uint8 and images.ndim == 4, (images.dtype, images.shape)
+        self.levels, self.num_classes, self.config, self.seed, self.device = levels, num_classes, config, seed, device
+        self.data = torch.tensor(np.asarray(images), device=device)  # a byte per pixel: any of our data sets fits
+        self.classes = torch.tensor(np.asarray(labels), device=device)
+        channels, height, width = images.shape[1:]
+        if config.image_size is None and height != width:
+            raise ValueError(f"images are {height}×{width}, the U-Net needs square ones: set diffusion.image_size")
+        self.side = config.image_size or height
+        self.batch_shape = (config.batch_size, channels, self.side, self.side)
+        self.schedule, self.trained_t = NoiseSchedule.from_config(config), timesteps_of(config)
+        channels_last = device.type == "cuda" if channels_last is None else channels_last
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+
+        torch.manual_seed(derive_seed(seed, "diffusion", "weights"))
+        model = build_unet(config, channels, height, num_classes)
+        self.model = model.to(device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.network = torch.compile(self.model, dynamic=False) if config.compile else self.model
+        weights = list(self.model.parameters())
+        self.values = [weight.detach() for weight in weights]  # the same memory, outside of autograd
+        self.ema = [value.clone() for value in self.values]
+        self.optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=0.0, fused=True)
+
+    def step(self, number: int) -> Tensor:
+        """Take step `number`, counted from 0; returns its loss, which is still being computed on a GPU."""
+        # Draw the batch, its noise levels and its noise.
+        draw = draw_step(self.seed, number, len(self.data), self.num_classes, self.trained_t, self.batch_shape)
+        rows = draw.rows.to(self.device, non_blocking=True)
+        x0 = to_signed(self.data[rows] / self.levels, self.side)
+        noise = draw.noise.to(self.device, non_blocking=True)
+        drop_class = draw.drop_class.to(self.device, non_blocking=True)
+        class_labels = self.classes[rows].masked_fill(drop_class, self.num_classes)
+        x_t = self.schedule.add_noise(x0, draw.t, noise).contiguous(memory_format=self.layout)
+
+        # Update the weights.
+        torch.manual_seed(derive_seed(self.seed, "diffusion", "dropout", number))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            output = self.network(x_t, draw.t.to(self.device, non_blocking=True), class_labels)
+        loss = diffusion_loss(output.float(), NoisyBatch(x0, draw.t, noise, x_t), self.schedule, self.levels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+        # Update the moving average.
+        torch._foreach_lerp_(self.ema, self.values, 1 - ema_decay(number, self.config.ema_decay))
+        return loss.detach()
+
+    def ema_weights(self) -> dict[str, Tensor]:
+        return dict(zip((name for name, _ in self.model.named_parameters()), self.ema, strict=True))
+
+    def save(self, path: Path, losses: list[float]) -> None:
+        """The state of the training after step number len(losses)."""
+        state = {"weights": self.values, "ema": self.ema, "optimizer": self.optimizer.state_dict(), "losses": losses}
+        with atomic_file(path) as partial:
+            torch.save(state, partial)
+
+    def resume(self, path: Path) -> list[float]:
+        """Put the saved state in place; the losses of the steps it has seen."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        torch._foreach_copy_(self.values, state["weights"])
+        torch._foreach_copy_(self.ema, state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return state["losses"]
+
+
 def train(
     images: np.ndarray,
     labels: np.ndarray,
@@ -77,78 +161,19 @@ def train(
     there, and since a step's draws depend on nothing but its number, the result is the uninterrupted one's. It must be
     of the same arguments; the caller names it so, and removes it.
     """
-    assert images.dtype == np.uint8 and images.ndim == 4, (images.dtype, images.shape)
     device = torch.device(device)
-    data = torch.tensor(np.asarray(images), device=device)  # a byte per pixel: any of our data sets fits
-    classes = torch.tensor(np.asarray(labels), device=device)
-    channels, height, width = images.shape[1:]
-    if config.image_size is None and height != width:
-        raise ValueError(f"images are {height}×{width}, the U-Net needs square ones: set diffusion.image_size")
-    side = config.image_size or height
-    schedule, trained_t = NoiseSchedule.from_config(config), timesteps_of(config)
-    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # slower on CPU at small sizes
-    batch_shape = (config.batch_size, channels, side, side)
-
-    # Initial weights and dropout inside the network come from the global RNG: seed it here, give it back afterwards.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive_seed(seed, "diffusion", "weights"))
-        model = build_unet(config, channels, height, num_classes).to(device, memory_format=layout)  # type: ignore[call-overload]
-        network = torch.compile(model, dynamic=False) if config.compile else model
-        weights = list(model.parameters())
-        values = [weight.detach() for weight in weights]  # the same memory, outside of autograd
-        ema = [value.clone() for value in values]
-        optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=0.0, fused=True)
+        trainer = Trainer(images, labels, levels, num_classes, config, seed, device)
         history = _LossHistory(on_step, config.lr)
         if scratch is not None and scratch.exists():
-            history.losses = _resume(scratch, values, ema, optimizer, device)
+            history.losses = trainer.resume(scratch)
         saved = time.monotonic()
-
         for step in range(len(history.losses), config.steps):
-            # Draw the batch, its noise levels and its noise.
-            draw = draw_step(seed, step, len(data), num_classes, trained_t, batch_shape)
-            rows = draw.rows.to(device, non_blocking=True)
-            x0 = to_signed(data[rows] / levels, side)
-            noise = draw.noise.to(device, non_blocking=True)
-            class_labels = classes[rows].masked_fill(draw.drop_class.to(device, non_blocking=True), num_classes)
-            x_t = schedule.add_noise(x0, draw.t, noise).contiguous(memory_format=layout)
-
-            # Update the weights.
-            torch.manual_seed(derive_seed(seed, "diffusion", "dropout", step))
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                output = network(x_t, draw.t.to(device, non_blocking=True), class_labels)
-            loss = diffusion_loss(output.float(), NoisyBatch(x0, draw.t, noise, x_t), schedule, levels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-
-            # Update the moving average.
-            torch._foreach_lerp_(ema, values, 1 - ema_decay(step, config.ema_decay))
-            history.add(loss.detach())
+            history.add(trainer.step(step))
             if scratch is not None and time.monotonic() - saved > SCRATCH_SECONDS:
-                _save(scratch, values, ema, optimizer, history.finish())
+                trainer.save(scratch, history.finish())
                 saved = time.monotonic()
-
-    names = [name for name, _ in model.named_parameters()]
-    return TrainedDiffusion(dict(zip(names, ema, strict=True)), history.finish())
-
-
-def _save(
-    path: Path, values: list[Tensor], ema: list[Tensor], optimizer: torch.optim.Optimizer, losses: list[float]
-) -> None:
-    """The state of the training after step number len(losses)."""
-    with atomic_file(path) as partial:
-        torch.save({"weights": values, "ema": ema, "optimizer": optimizer.state_dict(), "losses": losses}, partial)
-
-
-def _resume(
-    path: Path, values: list[Tensor], ema: list[Tensor], optimizer: torch.optim.Optimizer, device: torch.device
-) -> list[float]:
-    """Put the saved state in place; the losses of the steps it has seen."""
-    state = torch.load(path, map_location=device, weights_only=True)
-    torch._foreach_copy_(values, state["weights"])
-    torch._foreach_copy_(ema, state["ema"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["losses"]
+    return TrainedDiffusion(trainer.ema_weights(), history.finish())
 
 
 class _LossHistory:
