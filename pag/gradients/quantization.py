@@ -25,6 +25,7 @@ import numpy as np
 LEVELS = {8: 127, 4: 7}  # largest quantised value, by bits
 CLIP_RATIOS = (1.0, 0.85, 0.72, 0.61, 0.52, 0.44, 0.37, 0.3, 0.22, 0.15)
 BYTES_AT_ONCE = 1 << 20  # of float32 directions: what fits a core's second-level cache with its temporaries
+SUMMED_AT_ONCE = 4096  # pixels; einsum has a buffer of 8192, and past that a row's sum depends on the rows beside it
 
 
 def quantize(gradients: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,6 +88,15 @@ def _round(unit: np.ndarray, ratio: float, bits: int) -> tuple[np.ndarray, np.nd
     np.rint(values, out=values)
     if ratio < 1:
         np.clip(values, -LEVELS[bits], LEVELS[bits], out=values)
-    products = np.einsum("rp,rp->r", values, unit).astype(np.float64)
-    norms = np.sqrt(np.einsum("rp,rp->r", values, values) * np.einsum("rp,rp->r", unit, unit), dtype=np.float64)
+    products = _dot(values, unit).astype(np.float64)
+    norms = np.sqrt(_dot(values, values) * _dot(unit, unit), dtype=np.float64)
     return values.astype(np.int8), np.where(norms > 0, products / np.maximum(norms, 1e-30), 1.0)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The inner product of each row of `a` with that of `b`, (rows, pixels) → (rows,); the same in any batch."""
+    products = np.zeros(len(a), np.float32)
+    for start in range(0, a.shape[1], SUMMED_AT_ONCE):
+        part = slice(start, start + SUMMED_AT_ONCE)
+        products += np.einsum("rp,rp->r", a[:, part], b[:, part])
+    return products

@@ -79,13 +79,15 @@ def test_a_gradient_that_is_not_finite_is_refused(bad: float) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_rows_do_not_influence_each_other(bits: int) -> None:
-    gradients = RNG.standard_normal((257, 3072)).astype(np.float32)  # several cache-sized blocks
+@pytest.mark.parametrize("pixels", [3072, 12288, 27648])
+def test_rows_do_not_influence_each_other(pixels: int, bits: int) -> None:
+    """Not in the last bit of the cosine either, by which 4 bits choose where they clip."""
+    gradients = RNG.standard_normal((257, pixels)).astype(np.float32)  # several cache-sized blocks
     together, cosines = quantize(gradients, bits)
-    for row in (0, 84, 85, 256):
+    for row in (0, 1, 2, 7, 84, 85, 256):
         alone, alone_cosines = quantize(gradients[row : row + 1], bits)
         np.testing.assert_array_equal(alone[0], together[row])
-        np.testing.assert_allclose(alone_cosines[0], cosines[row], rtol=1e-6)
+        assert alone_cosines[0] == cosines[row]
 
 
 @given(hnp.arrays(np.int8, hnp.array_shapes(min_dims=1, max_dims=4, max_side=9), elements=st.integers(-7, 7)))
