@@ -1,13 +1,14 @@
 """The gradient store at CIFAR shapes: size, fidelity, and shuffled reads against np.memmap and other Zarr readers.
 
 Reads: batches of 64 images in an endless shuffled order, with k = 1 random class or all k = 10, from a store whose
-files the operating system holds in memory. np.memmap reads the same directions from a file without checksums. Three
+files the operating system holds in memory. np.memmap reads the same directions from a file without checksums. Four
 comparisons, each a ratio of throughputs:
 
 - read_over_memmap: both held to a quarter of the store in memory, the store by `max_resident_bytes`, the memmap by
   returning its pages to the operating system whenever more than the bound has become resident.
 - unbounded_over_memmap: both may keep all of it.
 - bounded_over_unbounded_memmap: the store held to a quarter, the memmap free.
+- computed_over_read: CM computed from the images (`distill.computed`) against the store that may keep all; k = 1.
 """
 
 import mmap
@@ -23,7 +24,10 @@ import numpy as np
 import zarr
 
 from benchmarks.harness import measure, report
+from pag.datasets.base import ImageDataset, Split
+from pag.gradients.computed import open_gradients, save_targets
 from pag.gradients.quantization import quantize
+from pag.gradients.realizations import class_mean
 from pag.gradients.store import GradientStore
 from pag.gradients.store_writer import StoreWriter, required_bytes
 
@@ -56,6 +60,7 @@ def run() -> dict[str, Any]:
         for k in (1, CLASSES):
             for comparison, ratio in reading(folder, k).items():
                 results.setdefault(comparison, {})[f"k={k}"] = ratio
+        results["computed_over_read"] = computing(folder)
         return results
 
 
@@ -141,6 +146,19 @@ def reading(folder: Path, k: int) -> dict[str, Any]:
         "microseconds_per_batch": {name: 1e6 * value / 60 for name, value in seconds.items()},
         "libraries_over_memmap": {name: slow["memmap"] / slow[name] for name in slow if name != "memmap"},
     }
+
+
+def computing(folder: Path) -> float:
+    """Throughput of directions that are computed over that of a mapped store's, 8 bits, one class an image."""
+    rng = np.random.default_rng(3)
+    split = Split(rng.integers(0, 256, (IMAGES, *IMAGE_SHAPE), dtype=np.uint8), np.arange(IMAGES) % CLASSES)
+    images = ImageDataset.create("random", tuple("0123456789"), 255, train=split, validation=split, test=split)
+    about = {"dataset_hash": images.content_hash, "realization": "cm", "split": "train"}
+    save_targets(folder / "targets", class_mean(split, 255, CLASSES), IMAGES, about, 8)
+    computed, store = open_gradients(folder / "targets", images, "cm"), GradientStore.open(folder / "store8")
+    reads: dict[str, Read] = {"computed": computed.read, "store": store.read}
+    seconds = measure(sweeps(reads, k=1, batches=60), repeats=11, clock=time.process_time)
+    return seconds["store"] / seconds["computed"]
 
 
 class BoundedMemmap:

@@ -1,4 +1,4 @@
-"""From configuration to objective: the alignment term and the store it aligns with."""
+"""From configuration to objective: the alignment term and the gradients it aligns with."""
 
 from typing import Any
 
@@ -6,22 +6,20 @@ from pag.config.conf import Conf
 from pag.config.params import Params
 from pag.config.section import ConfigError, Realization, RobustMethod
 from pag.datasets.base import ImageDataset
-from pag.gradients.store import GradientStore
+from pag.gradients.computed import open_gradients
 from pag.objectives.alignment import Alignment
+from pag.training.batches import ClassGradients
 from stages import paths
 
 
 def alignment(
     images: ImageDataset, arch: str, realization: Realization, robust: RobustMethod | None, params: Params, conf: Conf
-) -> tuple[Alignment, GradientStore, dict[str, Any]]:
-    """The alignment term, its opened and checked store, and what to record of both beside the weights.
+) -> tuple[Alignment, ClassGradients, dict[str, Any]]:
+    """The alignment term, its opened and checked gradients, and what to record of both beside the weights.
 
     λ is params.yaml's where that is set, otherwise conf's for the method and architecture.
     """
-    store = GradientStore.open(
-        paths.gradients(images.name, realization),
-        expect={"dataset_hash": images.content_hash, "realization": realization, "split": "train"},
-    )
+    gradients = open_gradients(paths.gradients(images.name, realization), images, realization)
     k = conf.alignment.classes_per_image
     if k != "all" and k > images.num_classes:
         raise ConfigError(
@@ -35,6 +33,6 @@ def alignment(
         "lambda": weight,
         "classes_per_image": k,
         "gradient_of": conf.alignment.gradient_of,
-        "diffusion_sha256": store.attributes.get("diffusion_sha256"),
+        "diffusion_sha256": gradients.attributes.get("diffusion_sha256"),
     }
-    return Alignment(weight, images.num_classes, conf.alignment.gradient_of), store, about
+    return Alignment(weight, images.num_classes, conf.alignment.gradient_of), gradients, about

@@ -1,6 +1,8 @@
 """distill: a heuristic realisation (OI, CM, NN) for every training image and class."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,7 +10,9 @@ from pag.config.conf import DistillConfig, load_conf
 from pag.config.params import load_params
 from pag.config.section import ConfigError, nearest
 from pag.datasets.base import ImageDataset, load
-from pag.gradients.distill import Gradients
+from pag.gradients.computed import save_targets
+from pag.gradients.distill import Gradients, readable
+from pag.gradients.fixed_targets import FixedTargets
 from pag.gradients.realizations import class_mean, nearest_neighbour, one_image
 from stages import paths
 from stages.command import run_stage
@@ -23,9 +27,24 @@ def main(dataset: str, realization: str) -> None:
     params, config, images = load_params(), load_conf(dataset).distill, load(paths.images(dataset))
     gradients = heuristic(realization, images, config, params.seed)
     attributes = {"realization": realization, "split": "train", "seed": params.seed}
-    device = best_device()
-    write_store(gradients, images, images.train, paths.gradients(dataset, realization), config, attributes, device)
+    path, device = paths.gradients(dataset, realization), best_device()
+    if realization in config.computed and isinstance(gradients, FixedTargets):
+        write_targets(gradients, images, path, config, attributes)
+    else:
+        write_store(gradients, images, images.train, path, config, attributes, device)
     write_preview(gradients, images, realization, device)
+
+
+def write_targets(
+    gradients: FixedTargets, dataset: ImageDataset, path: Path, config: DistillConfig, attributes: dict[str, Any]
+) -> None:
+    """Write what training computes the gradients of its images from, in place of a store at `path`."""
+    count = len(dataset.train)
+    click.echo(
+        f"{path}: {count} images × {dataset.num_classes} classes in {config.bits} bits are computed while training, "
+        f"the classes' targets take {readable(gradients.targets.nbytes)} on disk"
+    )
+    save_targets(path, gradients, count, {"dataset_hash": dataset.content_hash, **attributes}, config.bits)
 
 
 def heuristic(name: str, images: ImageDataset, config: DistillConfig, seed: int) -> Gradients:

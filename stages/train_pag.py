@@ -21,8 +21,8 @@ from stages.command import run_stage
 def main(dataset: str, arch: str, realization: Realization) -> None:
     params, conf = load_params(), load_conf(dataset)
     images = load(paths.images(dataset))
-    objective, store, about = alignment(images, arch, realization, None, params, conf)
-    train_and_save(images, arch, realization, objective, params, conf, about, store)
+    objective, gradients, about = alignment(images, arch, realization, None, params, conf)
+    train_and_save(images, arch, realization, objective, params, conf, about, gradients)
 
 
 if __name__ == "__main__":

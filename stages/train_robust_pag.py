@@ -26,12 +26,12 @@ def main(dataset: str, arch: str, robust: RobustMethod, realization: Realization
     params, conf = load_params(), load_conf(dataset)
     images = load(paths.images(dataset))
     robust_terms = robust_objective(robust, conf.methods)
-    aligned, store, about = alignment(images, arch, realization, robust, params, conf)
+    aligned, gradients, about = alignment(images, arch, realization, robust, params, conf)
 
     def objective(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return robust_terms(model, batch) | aligned.term(model, batch)
 
-    train_and_save(images, arch, f"{robust}+{realization}", objective, params, conf, about, store)
+    train_and_save(images, arch, f"{robust}+{realization}", objective, params, conf, about, gradients)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pag.config.section import (
+    Computable,
     ConfigError,
     Count,
     Fraction,
@@ -81,8 +82,15 @@ class DistillConfig(Section):
     noise_draws: Count = 1  # noise samples averaged per image (SBG)
     nn_candidates: Count = 1000  # size of the limited set D_y that NN searches, per class
     bits: Literal[4, 8] = 8  # of the stored direction, per pixel
+    computed: list[Computable] = Field([])  # no store for these: training computes the same directions as it reads them
     batch_size: Count = 64  # images held at once; the stored bytes do not depend on it
     heldout_images: Count = 200  # class-balanced test images on which gradient alignment is measured
+
+    @model_validator(mode="after")
+    def _computed_once(self) -> "DistillConfig":
+        if len(set(self.computed)) < len(self.computed):
+            raise ValueError(f"distill.computed names a realization twice: {', '.join(self.computed)}")
+        return self
 
 
 class ClassifierConfig(Section):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Norm = Literal["L2", "Linf"]
 Realization = Literal["oi", "cm", "nn", "sbg"]
+Computable = Literal["oi", "cm"]  # of the realizations: a target per class is all that their gradients need
 Baseline = Literal["vanilla", "at-l2", "at-linf", "trades-linf"]
 RobustMethod = Literal["at-l2", "at-linf", "trades-linf"]
 Precision = Literal["float32", "bf16"]

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pag.config.section import Computable
 from pag.datasets.base import Split, to_unit
 from pag.gradients.shards import Shape
 from pag.gradients.store_writer import StoreWriter, required_bytes
@@ -54,7 +55,7 @@ def distill(
     """
     channels, height, width = images.shape[1:]
     shape = (len(images), num_classes, channels, height, width)
-    announce(check_room(path, shape, bits, batch_size))
+    announce(check_room(path, shape, bits, batch_size, attributes.get("realization")))
     start = time.perf_counter()
     with StoreWriter(path, shape, attributes, bits) as writer:
         for first in range(0, len(images), batch_size):
@@ -66,20 +67,29 @@ def distill(
     return Summary(len(images), rate, writer.cosine_mean, writer.cosine_min, required_bytes(shape, bits))
 
 
-def check_room(path: Path, shape: Shape, bits: int, batch_size: int) -> str:
-    """One line on the disk and memory that a store takes. Raises ValueError when the disk has no room for it."""
+def check_room(path: Path, shape: Shape, bits: int, batch_size: int, realization: str | None = None) -> str:
+    """One line on the disk and memory that a store of `realization` takes.
+
+    Raises ValueError when the disk has no room for it; the message says what takes less.
+    """
     needed = required_bytes(shape, bits)
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     size = f"{path}: {shape[0]} images × {shape[1]} classes in {bits} bits"
     if needed > free:
-        smaller = f"set distill.bits to 4 ({_size(required_bytes(shape, 4))}), " if bits == 8 else ""
+        targets = 4 * int(np.prod(shape[1:]))  # float32, one of each class
+        computed = f"add {realization} to distill.computed ({readable(targets)}), "
+        smaller = computed if realization in get_args(Computable) else ""
+        smaller += f"set distill.bits to 4 ({readable(required_bytes(shape, 4))}), " if bits == 8 else ""
         raise ValueError(
-            f"{size} need {_size(needed)}, and {folder} has {_size(free)} free: {smaller}lower data.train_limit, "
+            f"{size} need {readable(needed)}, and {folder} has {readable(free)} free: {smaller}lower data.train_limit, "
             "or choose another realization"
         )
     in_memory = 2 * batch_size * int(np.prod(shape[1:])) * 4  # one batch is made while another is written
-    return f"{size} take {_size(needed)} of {_size(free)} on disk, and {_size(in_memory)} of memory beside the model"
+    return (
+        f"{size} take {readable(needed)} of {readable(free)} on disk, "
+        f"and {readable(in_memory)} of memory beside the model"
+    )
 
 
 def preview(
@@ -100,7 +110,8 @@ def preview(
     return {"images": images.numpy(), "gradients": torch.stack(rows).numpy()}
 
 
-def _size(number: float) -> str:
+def readable(number: float) -> str:
+    """A number of bytes, for people."""
     for unit in ("bytes", "kB", "MB"):
         if number < 1000:
             return f"{number:.3g} {unit}"

@@ -16,17 +16,8 @@ import torch
 from torch import Tensor
 
 from pag.datasets.base import Split, to_unit
+from pag.gradients.fixed_targets import FixedTargets
 from pag.seeding import generator
-
-
-@dataclass(frozen=True)
-class FixedTargets:
-    """g(x, y) = r_y − x with the same target for every image: OI and CM."""
-
-    targets: Tensor  # (K, C, H, W) in [0, 1]
-
-    def __call__(self, images: Tensor, indices: Tensor | None = None) -> Tensor:
-        return self.targets.to(images.device) - images[:, None]
 
 
 def one_image(train: Split, levels: int, num_classes: int, seed: int) -> FixedTargets:

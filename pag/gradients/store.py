@@ -21,8 +21,6 @@ The libraries spend their time on each chunk's decoding and bookkeeping; here th
 not compressed: zstd takes 10 % off directions of normal pixels and 20 % off Laplace ones.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,11 +30,11 @@ from numpy.typing import ArrayLike
 
 from pag.checkpoint import ArtifactError
 from pag.gradients.quantization import unpack
+from pag.gradients.record import DAMAGED, Record, load_record
 from pag.gradients.shards import Layout, MappedShards, Shape, StreamedShards
 
 MAX_RESIDENT_BYTES = 2 << 30
-GROUP, ARRAY = "zarr.json", "directions/zarr.json"
-DAMAGED = "is damaged or of another store: remove the store and run `dvc repro`"
+ARRAY = "directions/zarr.json"
 
 
 class GradientStore:
@@ -46,16 +44,21 @@ class GradientStore:
     within a few batches, so damage is found before hours of training, not after.
     """
 
-    def __init__(self, path: Path, record: Mapping[str, Any], max_resident_bytes: int) -> None:
-        self.path, self.max_resident_bytes = path, max_resident_bytes
-        self.attributes: dict[str, Any] = record["content"]
-        images, classes, shape = (self.attributes[key] for key in ("num_images", "num_classes", "image_shape"))
-        self.shape: Shape = (images, classes, *shape)  # type: ignore[assignment]
-        self.layout = Layout(self.shape, self.attributes["bits"])
-        self._digests = [record["files"][self.layout.file(shard)][1] for shard in range(self.layout.num_shards)]
+    def __init__(self, record: Record, max_resident_bytes: int = MAX_RESIDENT_BYTES) -> None:
+        self.path, self.max_resident_bytes = record.path, max_resident_bytes
+        if ARRAY not in record.files:
+            raise ArtifactError(
+                f"{self.path} has no directions, they are computed from the images: "
+                "open it with pag.gradients.computed.open_gradients"
+            )
+        record.verify(ARRAY)
+        self.attributes: dict[str, Any] = record.content
+        self.shape: Shape = record.shape
+        self.layout = Layout(record.shape, record.bits)
+        self._digests = [record.files[self.layout.file(shard)][1] for shard in range(self.layout.num_shards)]
         self._unverified = set(range(self.layout.num_shards))
         fits = self.layout.total_bytes() <= max_resident_bytes
-        self._shards = (MappedShards if fits else StreamedShards)(path, self.layout)
+        self._shards = (MappedShards if fits else StreamedShards)(self.path, self.layout)
 
     @classmethod
     def open(
@@ -69,14 +72,7 @@ class GradientStore:
             one is read call by call and leaves nothing resident but the batch.
         Raises ArtifactError when it is incomplete, damaged, or of something else than expected.
         """
-        record = _load_record(path)
-        for key, expected in (expect or {}).items():
-            if record["content"].get(key) != _as_json(expected):
-                raise ArtifactError(
-                    f"{path} has {key} = {_short(record['content'].get(key))}, but this run needs {_short(expected)}: "
-                    "run `dvc repro`, which makes it anew"
-                )
-        return cls(path, record, max_resident_bytes)
+        return cls(load_record(path, expect), max_resident_bytes)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -108,43 +104,3 @@ class GradientStore:
             if self._shards.sha256(shard) != self._digests[shard]:
                 raise ArtifactError(f"{self.path / self.layout.file(shard)} {DAMAGED}")
             self._unverified.discard(shard)
-
-
-def _load_record(path: Path) -> dict[str, Any]:
-    """The group's attributes, and every file's presence and size checked against them."""
-    if not path.exists():
-        raise ArtifactError(f"{path} is missing: run `dvc repro`, which makes it in an earlier stage")
-    if not (path / GROUP).exists():
-        raise ArtifactError(f"{path} is incomplete, it has no {GROUP}: run `dvc repro`, which makes it anew")
-    try:
-        record = json.loads((path / GROUP).read_bytes())["attributes"]
-        intact = record.pop("sha256") == digest_of(record)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        intact = False
-    if not intact:
-        raise ArtifactError(f"{path / GROUP} {DAMAGED}")
-    for name, (size, _) in record["files"].items():
-        file = path / name
-        if not file.exists():
-            raise ArtifactError(f"{path} is incomplete, it has no {name}: run `dvc repro`, which makes it anew")
-        if file.stat().st_size != size:
-            raise ArtifactError(
-                f"{file} has {file.stat().st_size} bytes, expected {size}: run `dvc repro` to remake it"
-            )
-    if hashlib.sha256((path / ARRAY).read_bytes()).hexdigest() != record["files"][ARRAY][1]:
-        raise ArtifactError(f"{path / ARRAY} {DAMAGED}")
-    return record
-
-
-def digest_of(attributes: Mapping[str, Any]) -> str:
-    """SHA-256 of the group's attributes, which protects the hashes of all files."""
-    return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()
-
-
-def _as_json(value: Any) -> Any:
-    """`value` as it comes back from JSON: tuples become lists."""
-    return json.loads(json.dumps(value))
-
-
-def _short(value: Any) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) and len(value) > 24 else repr(value)

@@ -13,10 +13,11 @@ import torch
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from pag.checkpoint import atomic_directory, save_json
+from pag.checkpoint import atomic_directory
 from pag.gradients.quantization import pack, quantize
+from pag.gradients.record import describe, fingerprint, save_record
 from pag.gradients.shards import CRC_BYTES, Layout, Shape
-from pag.gradients.store import ARRAY, GROUP, digest_of
+from pag.gradients.store import ARRAY
 
 MIN_COSINE = 0.9995  # mean over a store of 8-bit directions
 # Float32 gradients quantised and written at once. Linux keeps what is written in large pieces in large pages, which
@@ -106,7 +107,7 @@ class StoreWriter:
 
     def _finish(self) -> None:
         """Check that all is there, then write the group's metadata: the record of completeness."""
-        images, classes, *image_shape = self.layout.shape
+        images, classes = self.layout.shape[:2]
         if self._appended != images:
             raise ValueError(f"{self.path}: {self._appended} images of {images} were appended: the store is not kept")
         self.cosine_mean = self._cosine_sum / (images * classes)
@@ -116,26 +117,16 @@ class StoreWriter:
                 f"≥ {MIN_COSINE}: single pixels outshine all others, so look at the gradients and their source"
             )
         sizes = map(self.layout.shard_bytes, range(self.layout.num_shards))
-        array = (self._folder / ARRAY).read_bytes()
         content = {
-            **self.attributes,
-            "num_images": images,
-            "num_classes": classes,
-            "image_shape": image_shape,
-            "bits": self.layout.bits,
+            **describe(self.attributes, self.layout.shape, self.layout.bits),
             "cosine_mean": round(self.cosine_mean, 6),
             "cosine_min": round(self.cosine_min, 6),
         }
-        files = {
-            ARRAY: [len(array), hashlib.sha256(array).hexdigest()],
-            **{
-                self.layout.file(shard): [size, digest]
-                for shard, (size, digest) in enumerate(zip(sizes, self._shards.digests, strict=True))
-            },
+        shards = {
+            self.layout.file(shard): (size, digest)
+            for shard, (size, digest) in enumerate(zip(sizes, self._shards.digests, strict=True))
         }
-        record = {"content": content, "files": files}
-        attributes = {**record, "sha256": digest_of(record)}
-        save_json(self._folder / GROUP, {"zarr_format": 3, "node_type": "group", "attributes": attributes})
+        save_record(self._folder, content, {ARRAY: fingerprint(self._folder / ARRAY), **shards})
 
 
 class ShardWriter:

@@ -78,6 +78,16 @@ def test_no_room_on_the_disk_is_refused_before_any_work(tmp_path: Path, monkeypa
     assert ("set distill.bits" in message) == (bits == 8)
 
 
+@pytest.mark.parametrize("realization", ["oi", "cm", "nn", "sbg"])
+def test_where_gradients_can_be_computed_the_advice_says_so(tmp_path: Path, monkeypatch, realization: str) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(distill_module.shutil, "disk_usage", lambda folder: usage(10**12, 10**12 - 10**9, 10**9))
+    with pytest.raises(ValueError, match=r"lower data\.train_limit") as error:
+        check_room(tmp_path / "store", (100_000, 200, 3, 64, 64), 4, 64, realization)
+    advice = f"add {realization} to distill.computed (9.83 MB)"
+    assert (advice in str(error.value)) == (realization in ("oi", "cm"))
+
+
 def test_a_failing_source_leaves_no_store(tmp_path: Path, train: Split) -> None:
     def broken(images: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         if 12 in indices:
