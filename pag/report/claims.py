@@ -141,7 +141,7 @@ def low_data_and_vit(scores: pd.DataFrame) -> list[Check]:
     5,
     "Robustness grows with λ as alignment grows.",
     f"Over {SWEEP_POINTS} or more values of λ (vanilla is λ = 0), SBG at the smallest L2 radius: the largest λ beats "
-    "the smallest and each is at least the one before; the mean alignment at the largest λ is above that at the "
+    "the smallest and each is at least the best smaller λ; the mean alignment at the largest λ is above that at the "
     f"smallest and no step loses more than {ALIGNMENT_SLACK:g}. {BEATS} {AT_LEAST}",
     scope="sweep",
 )
@@ -160,7 +160,8 @@ def grows_with_weight(scores: pd.DataFrame) -> list[Check]:
         raise NotTested(f"sbg at {SWEEP_POINTS} or more values of λ, vanilla counting as 0; there are: {known}")
     sweep = [Score(f"λ {w:g}", robust["value"][w], robust["error"][w], int(robust["n"][w])) for w in weights]
     checks = [beats(threat(norm, eps), sweep[-1], sweep[0])]
-    checks += [at_least(threat(norm, eps), b, a) for a, b in pairwise(sweep)]
+    for before, score in enumerate(sweep[1:], start=1):
+        checks.append(at_least(threat(norm, eps), score, max(sweep[:before], key=lambda smaller: smaller.value)))
     cosines = [float(alignment[weight]) for weight in weights]
     rising = all(b >= a - ALIGNMENT_SLACK for a, b in pairwise(cosines))
     listed = ", ".join(f"{cosine:.3f} at λ {weight:g}" for cosine, weight in zip(cosines, weights, strict=True))

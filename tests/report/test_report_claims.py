@@ -97,6 +97,22 @@ def test_claim_5_needs_a_sweep_and_follows_it(metrics):
     assert with_sweep(0.60, 0.05) == "does not hold"  # alignment stays where vanilla has it
 
 
+def test_claim_5_adds_small_losses_up(metrics):
+    """Each λ loses less than a standard error to the one before, the last more than one to the best."""
+    scores = read_results(*metrics.load(), metrics.folder).scores
+    chosen = scores[(scores["method"] == "sbg") & scores["measure"].isin(["robust", "alignment"])]
+    robust = chosen["measure"] == "robust"
+
+    def with_gains(*gains: float) -> str:
+        sweep = [
+            chosen.assign(run="sweep", weight=0.5 + i, value=chosen["value"] + g * robust) for i, g in enumerate(gains)
+        ]
+        return next(f.outcome for f in judge(pd.concat([scores, *sweep])) if f.claim.number == 5)
+
+    assert with_gains(0.03) == "holds"
+    assert with_gains(0.06, 0.03) == "does not hold"
+
+
 def test_rows_of_a_sweep_leave_the_other_claims_alone(metrics):
     scores = read_results(*metrics.load(), metrics.folder).scores
     sweep = scores[scores["method"] == "sbg"].assign(run="sweep", weight=0.5, value=0.0)
