@@ -22,7 +22,7 @@ def test_digits_has_the_two_studies() -> None:
     variants = variants_of(DIGITS, "digits").values()
     assert sorted(v.weight for v in variants if v.study == "sweep") == [0, 0.25, 0.5, 1, 2, 4]
     seeds = {(v.classes_per_image, v.training_seed) for v in variants if v.study == "seeds"}
-    assert seeds == {(k, seed) for k in (1, "all") for seed in range(3)}
+    assert seeds == {(k, seed) for k in (1, 2, 3, "all") for seed in range(3)}
 
 
 @pytest.mark.parametrize(
