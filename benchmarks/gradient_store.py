@@ -8,7 +8,7 @@ comparisons, each a ratio of throughputs:
   returning its pages to the operating system whenever more than the bound has become resident.
 - unbounded_over_memmap: both may keep all of it.
 - bounded_over_unbounded_memmap: the store held to a quarter, the memmap free.
-- computed_over_read: CM computed from the images (`distill.computed`) against the store that may keep all; k = 1.
+- computed_over_read: CM computed from the images (`heuristics.computed`) against the store that may keep all; k = 1.
 """
 
 import mmap

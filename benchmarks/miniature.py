@@ -34,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # What is shrunk, section by section; everything else stays as the conf has it.
 CONF: dict[str, dict[str, Any]] = {
     "diffusion": {"channels": 16, "head_dim": 16, "blocks": 1, "steps": 4, "batch_size": 16},
-    "distill": {"noise_draws": 1, "nn_candidates": 5, "heldout_images": 10},
+    "distill": {"noise_draws": 1, "heldout_images": 10},
+    "heuristics": {"nn_candidates": 5},
     "classifier": {"epochs": 1},
     "evaluation": {"images": 10, "threat_models": {"L2": [0.5], "Linf": [0.1]}},
 }
@@ -43,7 +44,8 @@ TOY = {"samples_per_mode": 50, "epochs": 2, "seeds": 2, "nn_candidates": 20}
 # And for the presets of the paper's datasets, in addition.
 PAPER_CONF: dict[str, dict[str, Any]] = {
     "diffusion": {"steps": 2, "timesteps": 25, "multipliers": [1, 2], "attention": [8], "image_size": 16},
-    "distill": {"nn_candidates": 2, "heldout_images": 2},
+    "distill": {"heldout_images": 2},
+    "heuristics": {"nn_candidates": 2},
     "classifier": {"batch_size": 12},
 }
 PGD_STEPS = 1  # of adversarial training and TRADES

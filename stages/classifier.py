@@ -41,7 +41,7 @@ def train_and_save(
         gradients,
         conf.alignment.classes_per_image,
     )
-    settings = [conf.distill, conf.classifier, conf.alignment, conf.methods]
+    settings = [conf.distill, conf.heuristics, conf.classifier, conf.alignment, conf.methods]
     scratch = paths.scratch(
         "classifier",
         [dataset.content_hash, arch, method, params.training_seed, about],

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pag.config.conf import DistillConfig, load_conf
+from pag.config.conf import load_conf
 from pag.config.params import load_params
 from pag.config.section import ConfigError, nearest
 from pag.datasets.base import ImageDataset, load
@@ -24,36 +24,36 @@ from stages.distillation import write_preview, write_store
 @click.argument("dataset")
 @click.argument("realization")
 def main(dataset: str, realization: str) -> None:
-    params, config, images = load_params(), load_conf(dataset).distill, load(paths.images(dataset))
-    gradients = heuristic(realization, images, config, params.seed)
+    params, conf, images = load_params(), load_conf(dataset), load(paths.images(dataset))
+    gradients = heuristic(realization, images, conf.heuristics.nn_candidates, params.seed)
     attributes = {"realization": realization, "split": "train", "seed": params.seed}
     path, device = paths.gradients(dataset, realization), best_device()
-    if realization in config.computed and isinstance(gradients, FixedTargets):
-        write_targets(gradients, images, path, config, attributes)
+    if realization in conf.heuristics.computed and isinstance(gradients, FixedTargets):
+        write_targets(gradients, images, path, conf.distill.bits, attributes)
     else:
-        write_store(gradients, images, images.train, path, config, attributes, device)
+        write_store(gradients, images, images.train, path, conf.distill, attributes, device)
     write_preview(gradients, images, realization, device)
 
 
 def write_targets(
-    gradients: FixedTargets, dataset: ImageDataset, path: Path, config: DistillConfig, attributes: dict[str, Any]
+    gradients: FixedTargets, dataset: ImageDataset, path: Path, bits: int, attributes: dict[str, Any]
 ) -> None:
     """Write what training computes the gradients of its images from, in place of a store at `path`."""
     count = len(dataset.train)
     click.echo(
-        f"{path}: {count} images × {dataset.num_classes} classes in {config.bits} bits are computed while training, "
+        f"{path}: {count} images × {dataset.num_classes} classes in {bits} bits are computed while training, "
         f"the classes' targets take {readable(gradients.targets.nbytes)} on disk"
     )
-    save_targets(path, gradients, count, {"dataset_hash": dataset.content_hash, **attributes}, config.bits)
+    save_targets(path, gradients, count, {"dataset_hash": dataset.content_hash, **attributes}, bits)
 
 
-def heuristic(name: str, images: ImageDataset, config: DistillConfig, seed: int) -> Gradients:
+def heuristic(name: str, images: ImageDataset, nn_candidates: int, seed: int) -> Gradients:
     """The realisation `name` of the training images."""
     train, levels, num_classes = images.train, images.levels, images.num_classes
     heuristics: dict[str, Callable[[], Gradients]] = {
         "oi": lambda: one_image(train, levels, num_classes, seed),
         "cm": lambda: class_mean(train, levels, num_classes),
-        "nn": lambda: nearest_neighbour(train, levels, num_classes, seed, config.nn_candidates),
+        "nn": lambda: nearest_neighbour(train, levels, num_classes, seed, nn_candidates),
     }
     if name not in heuristics:
         raise ConfigError(f"unknown heuristic realization '{name}'{nearest(name, list(heuristics))}")

@@ -76,20 +76,25 @@ class DiffusionConfig(Section):
 
 
 class DistillConfig(Section):
-    """The gradients of one realisation for every training image and class."""
+    """The gradients of every training image and class; what concerns the heuristics alone is theirs."""
 
     t: Annotated[int, Field(ge=0)] | None = None  # noise level of SBG as a timestep; null: diffusion.alpha_bar
     noise_draws: Count = 1  # noise samples averaged per image (SBG)
-    nn_candidates: Count = 1000  # size of the limited set D_y that NN searches, per class
     bits: Literal[4, 8] = 8  # of the stored direction, per pixel
-    computed: list[Computable] = Field([])  # no store for these: training computes the same directions as it reads them
     batch_size: Count = 64  # images held at once; the stored bytes do not depend on it
     heldout_images: Count = 200  # class-balanced test images on which gradient alignment is measured
 
+
+class HeuristicsConfig(Section):
+    """OI, CM and NN; a section of its own, so that a change here leaves the score-based gradients as they are."""
+
+    nn_candidates: Count = 1000  # size of the limited set D_y that NN searches, per class
+    computed: list[Computable] = Field([])  # no store for these: training computes the same directions as it reads them
+
     @model_validator(mode="after")
-    def _computed_once(self) -> "DistillConfig":
+    def _computed_once(self) -> "HeuristicsConfig":
         if len(set(self.computed)) < len(self.computed):
-            raise ValueError(f"distill.computed names a realization twice: {', '.join(self.computed)}")
+            raise ValueError(f"heuristics.computed names a realization twice: {', '.join(self.computed)}")
         return self
 
 
@@ -214,6 +219,7 @@ class Conf(Section):
     data: DataConfig
     diffusion: DiffusionConfig
     distill: DistillConfig
+    heuristics: HeuristicsConfig
     classifier: ClassifierConfig
     alignment: AlignmentConfig
     methods: MethodsConfig

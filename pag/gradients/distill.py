@@ -78,7 +78,7 @@ def check_room(path: Path, shape: Shape, bits: int, batch_size: int, realization
     size = f"{path}: {shape[0]} images × {shape[1]} classes in {bits} bits"
     if needed > free:
         targets = 4 * int(np.prod(shape[1:]))  # float32, one of each class
-        computed = f"add {realization} to distill.computed ({readable(targets)}), "
+        computed = f"add {realization} to heuristics.computed ({readable(targets)}), "
         smaller = computed if realization in get_args(Computable) else ""
         smaller += f"set distill.bits to 4 ({readable(required_bytes(shape, 4))}), " if bits == 8 else ""
         raise ValueError(

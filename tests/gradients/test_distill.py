@@ -84,7 +84,7 @@ def test_where_gradients_can_be_computed_the_advice_says_so(tmp_path: Path, monk
     monkeypatch.setattr(distill_module.shutil, "disk_usage", lambda folder: usage(10**12, 10**12 - 10**9, 10**9))
     with pytest.raises(ValueError, match=r"lower data\.train_limit") as error:
         check_room(tmp_path / "store", (100_000, 200, 3, 64, 64), 4, 64, realization)
-    advice = f"add {realization} to distill.computed (9.83 MB)"
+    advice = f"add {realization} to heuristics.computed (9.83 MB)"
     assert (advice in str(error.value)) == (realization in ("oi", "cm"))
 
 

@@ -1,4 +1,4 @@
-"""`distill.computed` through the stages: no store, and the same weights to the byte."""
+"""`heuristics.computed` through the stages: no store, and the same weights to the byte."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_training_is_the_same_with_computed_gradients(
     for computed in ([], ["oi", "cm"]):
         workspace = chain.copy(tmp_path / f"{len(computed)}")
         workspace.set("distill.bits", bits)
-        workspace.set("distill.computed", computed)
+        workspace.set("heuristics.computed", computed)
         for realization in ("oi", "cm"):
             assert workspace.run(monkeypatch, "distill", "digits", realization) == 0
             folder = workspace.folder / f"data/digits/gradients/{realization}.zarr"
@@ -39,7 +39,7 @@ def test_training_is_the_same_with_computed_gradients(
 
 def test_the_figure_of_a_realisation_is_the_same(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = chain.copy(tmp_path)
-    workspace.set("distill.computed", ["cm"])
+    workspace.set("heuristics.computed", ["cm"])
     before = workspace.files()
     assert workspace.run(monkeypatch, "distill", "digits", "cm") == 0
     changed = {path for path, content in workspace.files().items() if before.get(path) != content}
@@ -48,7 +48,7 @@ def test_the_figure_of_a_realisation_is_the_same(chain: Workspace, tmp_path, mon
 
 def test_what_cannot_be_computed_is_distilled(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = chain.copy(tmp_path)
-    workspace.set("distill.computed", ["oi"])
+    workspace.set("heuristics.computed", ["oi"])
     before = workspace.files()
     for realization in ("cm", "nn"):
         assert workspace.run(monkeypatch, "distill", "digits", realization) == 0
@@ -59,7 +59,7 @@ def test_targets_of_other_images_stop_training(
     chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     workspace = chain.copy(tmp_path)
-    workspace.set("distill.computed", ["cm"])
+    workspace.set("heuristics.computed", ["cm"])
     assert workspace.run(monkeypatch, "distill", "digits", "cm") == 0
     workspace.set("data.train_limit", 150)
     assert workspace.run(monkeypatch, "prepare", "digits") == 0
