@@ -23,7 +23,7 @@ def test_the_chain_ends_in_metrics_and_a_report(chain: Workspace, tmp_path, monk
     assert -1 <= metrics["alignment"] <= 1
     assert metrics["n_examples"] == 10
     assert metrics["alignment_weight"] == 2.0
-    assert metrics["classes_per_image"] == 1
+    assert metrics["classes_per_image"] == 3
 
     assert workspace.run(monkeypatch, "report") == 0
     assert (tmp_path / "results/report/report.md").stat().st_size > 1000
