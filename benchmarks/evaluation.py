@@ -90,7 +90,7 @@ def run(count: int) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--images", default=50, show_default=True, help="Test images, class-balanced.")
+@click.option("--images", default=100, show_default=True, help="Test images, class-balanced.")
 @click.option("--json", is_flag=True, help="Print one JSON object as the last line.")
 def main(images: int, json: bool) -> None:
     report("evaluation", run(images), json)
