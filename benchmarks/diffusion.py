@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.harness import measure, report
 from pag.config.conf import DiffusionConfig, load_conf
+from pag.datasets.base import ImageDataset, Split
 from pag.diffusion.training import Trainer
 from stages.device import best_device
 
@@ -46,11 +47,11 @@ VARIANTS = {
 def trainer(config: DiffusionConfig, variant: Variant, device: torch.device) -> Trainer:
     """A training that has not begun, on random images; all variants start from the same weights."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (IMAGES, *SHAPE), dtype=np.uint8)
+    split = Split(rng.integers(0, 256, (IMAGES, *SHAPE), dtype=np.uint8), np.arange(IMAGES) % NUM_CLASSES)
+    classes = tuple(map(str, range(NUM_CLASSES)))
+    dataset = ImageDataset.create("random", classes, 255, train=split, validation=split, test=split)
     changes = {"precision": "bf16" if variant.bf16 else "float32", "compile": variant.compile}
-    config = config.model_copy(update=changes)
-    labels = np.arange(IMAGES) % NUM_CLASSES
-    return Trainer(images, labels, 255, NUM_CLASSES, config, 0, device, channels_last=variant.channels_last)
+    return Trainer(dataset, config.model_copy(update=changes), 0, device, channels_last=variant.channels_last)
 
 
 class Steps:

@@ -91,12 +91,8 @@ def by_measure(found: Sequence[Mapping[str, float]]) -> Row:
 def diffusion_model(bench: Bench, config: DiffusionConfig, seed: int, name: str) -> tuple[dict[str, Tensor], float]:
     """Averaged weights after training with `config`, and the seconds it took."""
     start = time.perf_counter()
-    images = bench.images
     trained = train(
-        images.train.images,
-        images.train.labels,
-        images.levels,
-        images.num_classes,
+        bench.images,
         config,
         seed,
         bench.device,

@@ -34,10 +34,7 @@ def main(dataset: str) -> None:
     with Progress() as progress:
         task = progress.add_task(f"diffusion on {dataset}", total=config.steps)
         trained = train(
-            images.train.images,
-            images.train.labels,
-            images.levels,
-            images.num_classes,
+            images,
             config,
             params.seed,
             best_device(),

@@ -52,10 +52,7 @@ def diffusion_seconds(
     start, times = time.perf_counter(), []
     config = config.model_copy(update={"steps": count})
     train(
-        images.train.images,
-        images.train.labels,
-        images.levels,
-        images.num_classes,
+        images,
         config,
         0,
         device,

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pag.checkpoint import atomic_file
 from pag.config.conf import DiffusionConfig
+from pag.datasets.base import ImageDataset
 from pag.diffusion.images import to_signed
 from pag.diffusion.losses import NoisyBatch, diffusion_loss
 from pag.diffusion.schedule import NoiseSchedule, timesteps_of
@@ -66,10 +66,7 @@ class Trainer:
 
     def __init__(
         self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        levels: int,
-        num_classes: int,
+        dataset: ImageDataset,
         config: DiffusionConfig,
         seed: int,
         device: torch.device,
@@ -77,11 +74,11 @@ class Trainer:
     ) -> None:
         """channels_last: the memory layout of weights and images; None means on a GPU only, since it is slower on a
         CPU at small sizes. The other arguments are those of `train`."""
-        assert images.dtype == np.uint8 and images.ndim == 4, (images.dtype, images.shape)
-        self.levels, self.num_classes, self.config, self.seed, self.device = levels, num_classes, config, seed, device
-        self.data = torch.tensor(np.asarray(images), device=device)  # a byte per pixel: any of our data sets fits
-        self.classes = torch.tensor(np.asarray(labels), device=device)
-        channels, height, width = images.shape[1:]
+        self.levels, self.num_classes = dataset.levels, dataset.num_classes
+        self.config, self.seed, self.device = config, seed, device
+        self.images = torch.tensor(dataset.train.images, device=device)  # a byte per pixel: any of our data sets fits
+        self.labels = torch.tensor(dataset.train.labels, device=device)
+        channels, height, width = dataset.image_shape
         if config.image_size is None and height != width:
             raise ValueError(f"images are {height}×{width}, the U-Net needs square ones: set diffusion.image_size")
         self.side = config.image_size or height
@@ -91,7 +88,7 @@ class Trainer:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
 
         torch.manual_seed(derive_seed(seed, "diffusion", "weights"))
-        model = build_unet(config, channels, height, num_classes)
+        model = build_unet(config, channels, height, self.num_classes)
         self.model = model.to(device, memory_format=self.layout)  # type: ignore[call-overload]
         self.network = torch.compile(self.model, dynamic=False) if config.compile else self.model
         weights = list(self.model.parameters())
@@ -102,12 +99,12 @@ class Trainer:
     def step(self, number: int) -> Tensor:
         """Take step `number`, counted from 0; returns its loss, which is still being computed on a GPU."""
         # Draw the batch, its noise levels and its noise.
-        draw = draw_step(self.seed, number, len(self.data), self.num_classes, self.trained_t, self.batch_shape)
+        draw = draw_step(self.seed, number, len(self.images), self.num_classes, self.trained_t, self.batch_shape)
         rows = draw.rows.to(self.device, non_blocking=True)
-        x0 = to_signed(self.data[rows] / self.levels, self.side)
+        x0 = to_signed(self.images[rows] / self.levels, self.side)
         noise = draw.noise.to(self.device, non_blocking=True)
         drop_class = draw.drop_class.to(self.device, non_blocking=True)
-        class_labels = self.classes[rows].masked_fill(drop_class, self.num_classes)
+        class_labels = self.labels[rows].masked_fill(drop_class, self.num_classes)
         x_t = self.schedule.add_noise(x0, draw.t, noise).contiguous(memory_format=self.layout)
 
         # Update the weights.
@@ -124,6 +121,7 @@ class Trainer:
         return loss.detach()
 
     def ema_weights(self) -> dict[str, Tensor]:
+        """The moving average by parameter name, as `build_unet(…).load_state_dict` takes it."""
         return dict(zip((name for name, _ in self.model.named_parameters()), self.ema, strict=True))
 
     def save(self, path: Path, losses: list[float]) -> None:
@@ -142,17 +140,14 @@ class Trainer:
 
 
 def train(
-    images: np.ndarray,
-    labels: np.ndarray,
-    levels: int,
-    num_classes: int,
+    dataset: ImageDataset,
     config: DiffusionConfig,
     seed: int,
     device: torch.device | str,
     on_step: Callable[[int, float], None] | None = None,
     scratch: Path | None = None,
 ) -> TrainedDiffusion:
-    """Train on `images` uint8 (N, C, H, W) with values 0..levels and `labels` (N,), from scratch.
+    """Train on the training images of `dataset` and their classes, from scratch.
 
     `on_step(step, loss)` is called once a step, in order. Raises FloatingPointError naming the first step whose loss
     is not finite, ValueError when the architecture does not fit the images.
@@ -163,7 +158,7 @@ def train(
     """
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trainer = Trainer(images, labels, levels, num_classes, config, seed, device)
+        trainer = Trainer(dataset, config, seed, device)
         history = _LossHistory(on_step, config.lr)
         if scratch is not None and scratch.exists():
             history.losses = trainer.resume(scratch)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pag.config.conf import DiffusionConfig
+from pag.datasets.base import ImageDataset, Split
 from pag.diffusion import training
 
 CONFIG = DiffusionConfig(
@@ -30,7 +31,9 @@ class Interrupted(BaseException):
 
 def run(**options: Any) -> training.TrainedDiffusion:
     images = np.random.default_rng(0).integers(0, 17, (20, 1, 8, 8)).astype(np.uint8)
-    return training.train(images, np.arange(20, dtype=np.int64) % 2, 16, 2, CONFIG, 0, "cpu", **options)
+    split = Split(images, np.arange(20) % 2)
+    dataset = ImageDataset.create("two", ("0", "1"), 16, train=split, validation=split, test=split)
+    return training.train(dataset, CONFIG, 0, "cpu", **options)
 
 
 def interrupt_at(step: int) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.config.conf import DiffusionConfig
+from pag.datasets.base import ImageDataset, Split
 from pag.diffusion import training
 from pag.diffusion.schedule import timesteps_of
 
@@ -19,15 +20,19 @@ def small(**changes: Any) -> DiffusionConfig:
     return DiffusionConfig.model_validate({**SIZES, **recipe, **changes})
 
 
-def two_flat_classes() -> tuple[np.ndarray, np.ndarray]:
+def two_classes(images: np.ndarray, levels: int) -> ImageDataset:
+    split = Split(images, np.arange(len(images)) % 2)
+    return ImageDataset.create("two", ("0", "1"), levels, train=split, validation=split, test=split)
+
+
+def two_flat_classes() -> ImageDataset:
     """Black and white images of side 8 with pixel values 0 and 16."""
-    labels = np.arange(20, dtype=np.int64) % 2
-    return np.tile((16 * labels).astype(np.uint8)[:, None, None, None], (1, 1, 8, 8)), labels
+    values = (16 * (np.arange(20) % 2)).astype(np.uint8)
+    return two_classes(np.tile(values[:, None, None, None], (1, 1, 8, 8)), 16)
 
 
 def run(config: DiffusionConfig, seed: int = 0, **changes: Any) -> training.TrainedDiffusion:
-    images, labels = two_flat_classes()
-    return training.train(images, labels, 16, 2, config, seed, "cpu", **changes)
+    return training.train(two_flat_classes(), config, seed, "cpu", **changes)
 
 
 class Recorder(nn.Module):
@@ -145,8 +150,8 @@ def test_nan_in_the_very_last_step_stops_the_run(monkeypatch: pytest.MonkeyPatch
 def test_other_working_size(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
     monkeypatch.setattr(training, "build_unet", lambda *_: recorder)
-    images = np.zeros((4, 3, 12, 10), np.uint8)
-    training.train(images, np.arange(4) % 2, 255, 2, small(image_size=16), 0, "cpu")
+    oblong = two_classes(np.zeros((4, 3, 12, 10), np.uint8), 255)
+    training.train(oblong, small(image_size=16), 0, "cpu")
     assert recorder.seen[0][0].shape == (8, 3, 16, 16)
     with pytest.raises(ValueError, match=r"images are 12×10, .* set diffusion\.image_size"):
-        training.train(images, np.arange(4) % 2, 255, 2, small(), 0, "cpu")
+        training.train(oblong, small(), 0, "cpu")
