@@ -4,7 +4,7 @@ Digits; every model of a row gets the conf's number of steps, so the same number
 run on all levels is the reference: the cosine is that of the stored directions with its own, over all training images
 and classes. `cosine` is taken at the same noise, so it sees the networks' difference alone. `other_noise` has the
 reference drawn with other noise; the long run's own value there is the ceiling for the rest. Each set of directions
-then trains the conf's CNN, which the standard AutoAttack attacks.
+then trains the conf's CNN, which the standard AutoAttack attacks on the validation images: a default is chosen by this.
 """
 
 import statistics
@@ -134,7 +134,7 @@ def mean_cosine(store: GradientStore, reference: GradientStore) -> float:
 
 
 def accuracies(bench: Bench, store: GradientStore, seed: int) -> dict[str, float]:
-    """Of the CNN trained with the directions in `store`: on all test images, and on a part of them under attack."""
+    """Of the CNN trained with the directions in `store`: on the validation images, a part of them under attack."""
     conf, images = bench.conf, bench.images
     model = build(ARCH, images.num_classes, images.image_shape, seed)
     k = conf.alignment.classes_per_image
@@ -143,7 +143,7 @@ def accuracies(bench: Bench, store: GradientStore, seed: int) -> dict[str, float
     objective = Alignment(weight, images.num_classes, conf.alignment.gradient_of)
     train_classifier(model, batches, objective, images.validation, conf.classifier)
     model.requires_grad_(False).eval()
-    clean = clean_accuracy(model, images, conf.evaluation.batch_size, bench.device)
+    clean = clean_accuracy(model, images, conf.evaluation, bench.device)
     found = attacked(model, images, conf.evaluation, 0, bench.device, bench.folder / "attacks")
     robust = {f"L2 {eps}": found["robust_accuracy"]["L2"][str(eps)] for eps in RADII}
     listed = ", ".join(f"{name} {100 * value:.1f} %" for name, value in {"clean": clean, **robust}.items())
@@ -175,13 +175,19 @@ def spread(values: Sequence[float], digits: int) -> str:
 @click.command()
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="0, 1, …, for every row")
 @click.option("--long", type=click.IntRange(min=1), default=8, show_default=True, help="times the steps: the reference")
-@click.option("--images", type=click.IntRange(min=1), default=200, show_default=True, help="attacked, class-balanced")
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    default=144,
+    show_default=True,
+    help="attacked, class-balanced; all by default",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="of the other runs; conf/digits.yaml's by default")
 @click.option("--json", is_flag=True, help="one JSON object on the last line")
 def main(seeds: int, long: int, images: int, steps: int | None, json: bool) -> None:
     conf = load_conf("digits")
     diffusion = conf.diffusion.model_copy(update={"steps": steps or conf.diffusion.steps})
-    radii = {"threat_models": {"L2": list(RADII)}, "images": images, "foolbox": {}}
+    radii = {"threat_models": {"L2": list(RADII)}, "split": "validation", "images": images, "foolbox": {}}
     evaluation = conf.evaluation.model_copy(update=radii)
     conf = conf.model_copy(update={"diffusion": diffusion, "evaluation": evaluation})
     digits = prepare("digits", conf.data, seed=0)
@@ -192,7 +198,7 @@ def main(seeds: int, long: int, images: int, steps: int | None, json: bool) -> N
         "alpha_bar": diffusion.alpha_bar,
         "long": long,
         "seeds": seeds,
-        "images": min(images, len(digits.test)),
+        "images": min(images, len(digits.validation)),
     }
     with tempfile.TemporaryDirectory() as name:
         rows = compare(Bench(conf, digits, Path(name), best_device()), seeds, long)

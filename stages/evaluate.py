@@ -43,16 +43,16 @@ def main(dataset: str, arch: str, method: str) -> None:
 
     scratch = paths.scratch("evaluate", dataset, arch, method, about["sha256"])
     metrics: dict[str, Any] = {
-        "clean_accuracy": clean_accuracy(model, images, conf.evaluation.batch_size, device),
+        "clean_accuracy": clean_accuracy(model, images, conf.evaluation, device),
         **attacked(model, images, conf.evaluation, seed, device, scratch),
         "alignment": heldout_alignment(model, images, store, device),
         "alignment_weight": about.get("lambda"),
         "classes_per_image": about.get("classes_per_image"),
-        "n_clean": len(images.test),
+        "n_clean": len(images.split(conf.evaluation.split)),
         "train_images": len(images.train),
         "seed": about["training_seed"],
         "hardware": hardware(device),
-        "data_note": conf.data.note,
+        "data_note": data_note(conf),
     }
     save_large_eps(model, images, conf, arch, method, device)
     save_json(paths.metrics(dataset, arch, method), metrics)
@@ -73,21 +73,29 @@ def open_heldout(images: ImageDataset, about: dict[str, Any]) -> GradientStore:
     return store
 
 
-def clean_accuracy(model: nn.Module, images: ImageDataset, batch_size: int, device: torch.device) -> float:
-    """Accuracy in [0, 1] on the whole test set."""
-    x = to_unit(images.test.images, images.levels)
-    predictions = torch.cat([predict(model, batch.to(device), batch_size).argmax(1) for batch in x.split(batch_size)])
-    return float((predictions.cpu().numpy() == images.test.labels).mean())
+def data_note(conf: Conf) -> str | None:
+    """What must stand beside the numbers: of the data, and of a split that is not for results."""
+    notes = [conf.data.note, "validation images" if conf.evaluation.split == "validation" else None]
+    return ", ".join(note for note in notes if note) or None
+
+
+def clean_accuracy(model: nn.Module, images: ImageDataset, config: EvaluationConfig, device: torch.device) -> float:
+    """Accuracy in [0, 1] on all images of the split."""
+    split, size = images.split(config.split), config.batch_size
+    x = to_unit(split.images, images.levels)
+    predictions = torch.cat([predict(model, batch.to(device), size).argmax(1) for batch in x.split(size)])
+    return float((predictions.cpu().numpy() == split.labels).mean())
 
 
 def attacked(
     model: nn.Module, images: ImageDataset, config: EvaluationConfig, seed: int, device: torch.device, scratch: Path
 ) -> dict[str, Any]:
-    """AutoAttack at every radius and the Foolbox attacks, on the test set or a class-balanced part of it.
+    """AutoAttack at every radius and the Foolbox attacks, on the images of the split or a class-balanced part of them.
 
     Finished parts of AutoAttack are kept in the folder `scratch` until the caller removes it.
     """
-    subset = images.test.select(balanced(images.test.labels, config.images))
+    split = images.split(config.split)
+    subset = split.select(balanced(split.labels, config.images))
     x, labels = to_unit(subset.images, images.levels).to(device), torch.from_numpy(subset.labels).to(device)
     with Progress() as progress:
         task = progress.add_task("AutoAttack", total=len(x) * sum(map(len, config.threat_models.values())))

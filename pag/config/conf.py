@@ -190,7 +190,8 @@ class EvaluationConfig(Section):
     """What every classifier is measured against."""
 
     threat_models: dict[Norm, Annotated[list[Positive], Field(min_length=1)]]
-    images: Count | None = None  # class-balanced test images under attack; null: the whole test set
+    split: Literal["test", "validation"] = "test"  # validation: to choose values by; the report says which
+    images: Count | None = None  # class-balanced images under attack; null: all of the split
     batch_size: Count = 256
     foolbox: dict[str, Positive | None] = Field({})  # attack -> eps in its own distance; null: smallest found
     large_eps: LargeEpsConfig

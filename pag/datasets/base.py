@@ -66,8 +66,12 @@ class ImageDataset:
         """(C, H, W), or (D,) for points."""
         return self.train.images.shape[1:]
 
+    def split(self, name: str) -> Split:
+        """One of SPLITS by its name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
     def splits(self) -> Iterator[tuple[str, Split]]:
-        return ((name, getattr(self, name)) for name in SPLITS)
+        return ((name, self.split(name)) for name in SPLITS)
 
 
 def to_unit(raw: np.ndarray | torch.Tensor, levels: int) -> torch.Tensor:
