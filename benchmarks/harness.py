@@ -13,6 +13,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from pag.allocator import keep_freed_memory
+
 
 def measure(
     candidates: Mapping[str, Callable[[], Any]], repeats: int, *, clock: Callable[[], float] = time.perf_counter
@@ -21,8 +23,9 @@ def measure(
 
     Candidates take turns, in reversed order every second time, so that a machine that slows down or speeds up treats
     them alike. A first round, not counted, warms caches. `clock` may be time.process_time where a busy machine would
-    blur the wall clock; work that other threads do then counts in full.
+    blur the wall clock; work that other threads do then counts in full. Memory is kept as in the stages.
     """
+    keep_freed_memory()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for repeat in range(repeats + 1):
         order = list(candidates.items())

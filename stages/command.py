@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pag.allocator import keep_freed_memory
 from pag.checkpoint import ArtifactError
 from pag.config.section import ConfigError
 
@@ -26,6 +27,7 @@ def run_stage(command: Callable[..., Any]) -> None:
     An interrupted stage must not exit 0: DVC would record its partial output as complete.
     """
     start = time.perf_counter()
+    keep_freed_memory()
     try:
         command(standalone_mode=False)
         _note_usage(time.perf_counter() - start)

@@ -1,11 +1,9 @@
 """Running attack jobs: here or in several processes, and not again if a scratch folder holds their outcome."""
 
-import ctypes
 import hashlib
 import importlib.metadata
 import multiprocessing
 import pickle
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -15,14 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pag.allocator import keep_freed_memory
 from pag.attacks.standard import Job, Nearest, Outcome, attack
 from pag.checkpoint import atomic_file
 
 Runner = Callable[[list[Job]], Iterator[tuple[int, Outcome]]]  # jobs → (index of the job, its outcome) as they finish
 
 _model: nn.Module  # of a worker process
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @contextmanager
@@ -63,21 +60,9 @@ def _in_pool(pool: ProcessPoolExecutor) -> Runner:
 
 def _start_worker(model: bytes, threads: int) -> None:
     global _model  # noqa: PLW0603 - a worker process serves one model
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.set_num_threads(threads)
     _model = pickle.loads(model)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse freed activations instead of returning them to the system; elsewhere, do nothing.
-
-    By default a tensor above some hundred kilobytes costs page faults whenever it is allocated: at 170 images of 8×8
-    pixels they took 40 % of the time of the small CNN.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest value that glibc accepts
-        mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
 def _work(job: bytes) -> bytes:

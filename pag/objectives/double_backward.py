@@ -148,7 +148,10 @@ class _BatchNormInputGradient(torch.autograd.Function):
         )
         n = x.numel() / x.shape[1]
         b, a, gy_mean, v_mean = gy_x / n, v_x / n, gy_1 / n, v_1 / n
-        S = (v.to(mean.dtype) * gy).sum([i for i in range(x.ndim) if i != 1]) - n * (v_mean * gy_mean + a * b)
+        _, v_gy, _ = aten.native_batch_norm_backward(
+            v, gy, weight, None, None, gy_mean, torch.ones_like(mean), True, ctx.eps, [False, True, False]
+        )  # Σ v·(gy − mean(gy)): the kernel reads both tensors once and writes none
+        S = v_gy - n * a * b
 
         scale = -weight * inv_std.square()
         of_x = scale * inv_std * (S / n - 2 * a * b)
@@ -164,22 +167,24 @@ def _per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 def _relu(x: Tensor, inplace: bool = False) -> Tensor:
-    return _ReLU.apply(x)  # type: ignore[no-untyped-call]
+    return _ReLU.apply(x, inplace)  # type: ignore[no-untyped-call]
 
 
 class _ReLU(torch.autograd.Function):
-    """y = max(x, 0), never in place."""
+    """y = max(x, 0)"""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = x.relu()
+    def forward(ctx: Any, x: Tensor, inplace: bool) -> Tensor:
+        if inplace:
+            ctx.mark_dirty(x)
+        y = x.relu_() if inplace else x.relu()
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor) -> Tensor:
+    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
-        return _ReLUInputGradient.apply(gy, y)  # type: ignore[no-untyped-call]
+        return _ReLUInputGradient.apply(gy, y), None  # type: ignore[no-untyped-call]
 
 
 class _ReLUInputGradient(torch.autograd.Function):
