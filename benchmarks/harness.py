@@ -17,17 +17,22 @@ from pag.allocator import keep_freed_memory
 
 
 def measure(
-    candidates: Mapping[str, Callable[[], Any]], repeats: int, *, clock: Callable[[], float] = time.perf_counter
+    candidates: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    *,
+    warm_up: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Median seconds of one call of each candidate.
 
     Candidates take turns, in reversed order every second time, so that a machine that slows down or speeds up treats
-    them alike. A first round, not counted, warms caches. `clock` may be time.process_time where a busy machine would
-    blur the wall clock; work that other threads do then counts in full. Memory is kept as in the stages.
+    them alike. A first round, not counted, warms caches, unless the caller has done so. `clock` may be
+    time.process_time where a busy machine would blur the wall clock; work that other threads do then counts in full.
+    Memory is kept as in the stages.
     """
     keep_freed_memory()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for repeat in range(repeats + 1):
+    for repeat in range(0 if warm_up else 1, repeats + 1):
         order = list(candidates.items())
         for name, call in reversed(order) if repeat % 2 else order:
             start = clock()
