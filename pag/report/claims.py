@@ -1,12 +1,9 @@
-"""The paper's nine claims, each a small function over the table of scores with an explicit rule.
+"""The paper's nine claims, each a small function over a group of scores with an explicit rule.
 
-A claim is judged on one group of scores: one dataset and architecture, one dataset, or the toy experiment. A function
-returns the checks of its rule, or raises `NotTested` with what is missing; the claim holds if every check does.
+A function returns the checks of its rule, or raises `NotTested` with what is missing; `judgement` calls them.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import pandas as pd
 
@@ -14,11 +11,8 @@ from pag.report.formats import measured, method_name, percent, points, threat
 from pag.report.rules import (
     AT_LEAST,
     BEATS,
-    CLAIMS,
     Check,
-    Claim,
     NotTested,
-    Scope,
     Score,
     accuracy,
     at_least,
@@ -32,8 +26,6 @@ from pag.report.rules import (
     threat_models,
 )
 
-Outcome = Literal["holds", "does not hold", "not tested here"]
-
 REALIZATIONS = ("oi", "cm", "nn", "sbg")
 ROBUST_GAIN = {"oi": 0.10, "cm": 0.10, "nn": 0.10, "sbg": 0.25}  # over vanilla at the smallest L2 radius
 CLEAN_BELOW_ROBUST = 0.05  # clean accuracy may lie this far below that of adversarial training
@@ -41,17 +33,6 @@ CLEAN_BELOW_VANILLA = 0.20  # and, where no adversarial training ran, this far b
 LOW_DATA_IMAGES = 5000  # STL-10's training set, the paper's low-data setting
 SWEEP_POINTS = 3
 ALIGNMENT_SLACK = 0.02  # a mean cosine this much lower counts as equal
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of a claim on one group of scores."""
-
-    claim: Claim
-    group: str
-    outcome: Outcome
-    checks: tuple[Check, ...]
-    missing: str | None  # what a claim that was not tested would need
 
 
 @claim(
@@ -259,29 +240,3 @@ def faster_than_adversarial_training(scores: pd.DataFrame) -> list[Check]:
     ours, adversarial = float(timed["value"]["sbg"]), float(timed["value"]["at-l2"])
     text = f"seconds per training step: SBG {ours:.4g}, AT-L2 {adversarial:.4g}: {adversarial / ours:.2f}×, needs 1×"
     return [Check(text, adversarial > ours)]
-
-
-def judge(scores: pd.DataFrame) -> list[Finding]:
-    """Every claim on every group of the table of scores, in the order of the claims."""
-    return [_finding(entry, name, group) for entry in CLAIMS for name, group in _groups(scores, entry.scope)]
-
-
-def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]]:
-    if scope == "toy":
-        return [("toy", scores[scores["dataset"] == "toy"])]
-    images = scores[scores["dataset"] != "toy"]
-    keys = ["dataset"] if scope == "dataset" else ["dataset", "arch"]
-    groups = []
-    for key, group in images.groupby(keys, sort=False):
-        name, main = "/".join(map(str, key)), group[group["run"] == "main"]
-        groups.append((name, group[group["run"].isin(["main", "sweep"])] if scope == "sweep" else main))
-    return groups
-
-
-def _finding(entry: Claim, group: str, scores: pd.DataFrame) -> Finding:
-    try:
-        checks = entry.checks(scores)
-    except NotTested as missing:
-        return Finding(entry, group, "not tested here", (), str(missing))
-    holds = all(check.satisfied for check in checks)
-    return Finding(entry, group, "holds" if holds else "does not hold", tuple(checks), None)

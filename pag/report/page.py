@@ -9,9 +9,9 @@ from pag.checkpoint import atomic_directory
 from pag.config.conf import Conf
 from pag.config.params import Params
 from pag.report import tables
-from pag.report.claims import Finding, judge
 from pag.report.figures import Illustration, illustrations
 from pag.report.formats import method_name
+from pag.report.judgement import Finding, judge
 from pag.report.paper import load_paper
 from pag.report.paper_tables import paper_sections
 from pag.report.results import Results, Run, read_results

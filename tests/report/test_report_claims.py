@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from pag.report.claims import judge
+from pag.report.judgement import judge
 from pag.report.results import read_results
 from pag.report.rules import CLAIMS
 

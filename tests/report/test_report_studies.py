@@ -6,8 +6,8 @@ import pytest
 
 from pag.checkpoint import ArtifactError
 from pag.config.section import ConfigError
-from pag.report.claims import judge
 from pag.report.figures import illustrations
+from pag.report.judgement import judge
 from pag.report.page import write_report
 from pag.report.paper_tables import paper_sections
 from pag.report.results import read_results

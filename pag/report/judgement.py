@@ -1,0 +1,52 @@
+"""Which of the paper's claims hold on which group of scores.
+
+A claim is judged on one group: one dataset and architecture, one dataset, or the toy experiment. It holds if every
+check of its rule does.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+import pag.report.claims  # noqa: F401 (its functions enter CLAIMS)
+from pag.report.rules import CLAIMS, Check, Claim, NotTested, Scope
+
+Outcome = Literal["holds", "does not hold", "not tested here"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of a claim on one group of scores."""
+
+    claim: Claim
+    group: str
+    outcome: Outcome
+    checks: tuple[Check, ...]
+    missing: str | None  # what a claim that was not tested would need
+
+
+def judge(scores: pd.DataFrame) -> list[Finding]:
+    """Every claim on every group of the table of scores, in the order of the claims."""
+    return [_finding(entry, name, group) for entry in CLAIMS for name, group in _groups(scores, entry.scope)]
+
+
+def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]]:
+    if scope == "toy":
+        return [("toy", scores[scores["dataset"] == "toy"])]
+    images = scores[scores["dataset"] != "toy"]
+    keys = ["dataset"] if scope == "dataset" else ["dataset", "arch"]
+    groups = []
+    for key, group in images.groupby(keys, sort=False):
+        name, main = "/".join(map(str, key)), group[group["run"] == "main"]
+        groups.append((name, group[group["run"].isin(["main", "sweep"])] if scope == "sweep" else main))
+    return groups
+
+
+def _finding(entry: Claim, group: str, scores: pd.DataFrame) -> Finding:
+    try:
+        checks = entry.checks(scores)
+    except NotTested as missing:
+        return Finding(entry, group, "not tested here", (), str(missing))
+    holds = all(check.satisfied for check in checks)
+    return Finding(entry, group, "holds" if holds else "does not hold", tuple(checks), None)
