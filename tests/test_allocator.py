@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
 FAULTS = """
 import resource, sys
 import torch
@@ -24,7 +26,7 @@ print(faults() - before)
 
 
 def faults(mode: str) -> int:
-    run = subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, cwd=ROOT, check=True)
     return int(run.stdout)
 
 
