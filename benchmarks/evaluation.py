@@ -22,9 +22,9 @@ from pag.attacks.threat_model import ThreatModel
 from pag.classifiers import build
 from pag.config.conf import load_conf
 from pag.config.section import Norm
+from pag.datasets.balance import balanced
 from pag.datasets.base import to_unit
 from pag.datasets.preparation import prepare
-from pag.datasets.split import balanced
 from pag.seeding import generator
 
 EPOCHS = 8

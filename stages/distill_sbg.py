@@ -9,8 +9,8 @@ from torch import Tensor
 from pag.checkpoint import ArtifactError, load_weights
 from pag.config.conf import DiffusionConfig, DistillConfig, load_conf
 from pag.config.params import load_params
+from pag.datasets.balance import balanced
 from pag.datasets.base import ImageDataset, load
-from pag.datasets.split import balanced
 from pag.diffusion.schedule import NoiseSchedule, gradient_t
 from pag.diffusion.unet import build_unet
 from pag.gradients.distill import Gradients

@@ -17,8 +17,8 @@ from pag.checkpoint import ArtifactError, load_weights, save_arrays, save_json
 from pag.classifiers import build
 from pag.config.conf import Conf, EvaluationConfig, load_conf
 from pag.config.params import load_params
+from pag.datasets.balance import balanced
 from pag.datasets.base import ImageDataset, load, to_unit
-from pag.datasets.split import balanced
 from pag.gradients.store import GradientStore
 from pag.objectives.measure import gradient_alignment
 from stages import paths

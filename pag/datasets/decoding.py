@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pag.config.conf import DataConfig
+from pag.datasets.balance import balanced
 from pag.datasets.base import Split
 from pag.datasets.source import SourceError
-from pag.datasets.split import balanced
 from pag.datasets.tree import FileTree
 
 CHANNELS = {"L": 1, "RGB": 3}

@@ -7,9 +7,10 @@ import numpy as np
 from pag.config.conf import DataConfig
 from pag.config.section import ConfigError, nearest
 from pag.datasets import LOADERS
+from pag.datasets.balance import balanced
 from pag.datasets.base import ImageDataset, Split
 from pag.datasets.source import Source
-from pag.datasets.split import balanced, stratified
+from pag.datasets.split import stratified
 
 
 def prepare(name: str, config: DataConfig, seed: int) -> ImageDataset:

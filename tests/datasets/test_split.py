@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pag.config.section import ConfigError
-from pag.datasets.split import balanced, stratified
+from pag.datasets.balance import balanced
+from pag.datasets.split import stratified
 
 NAMES = [f"class {i}" for i in range(10)]
 
