@@ -47,6 +47,7 @@ PAPER_CONF: dict[str, dict[str, Any]] = {
     "distill": {"heldout_images": 2},
     "heuristics": {"nn_candidates": 2},
     "classifier": {"batch_size": 12},
+    "evaluation": {"images": 4},
 }
 PGD_STEPS = 1  # of adversarial training and TRADES
 LARGE_EPS = {"steps": 1, "images": 1}
@@ -127,8 +128,8 @@ def shrink_paper(folder: Path, datasets: Iterable[str]) -> None:
         for section, values in PAPER_CONF.items():
             edit(path, values, section)
         evaluation = before["evaluation"]
-        edit(path, {"threat_models": evaluation["threat_models"]}, "evaluation")
-        edit(path, {"large_eps": evaluation["large_eps"] | LARGE_EPS}, "evaluation")
+        kept = {"threat_models": evaluation["threat_models"], "large_eps": evaluation["large_eps"] | LARGE_EPS}
+        edit(path, kept, "evaluation")
         for method in ("at-l2", "at-linf", "trades-linf"):
             edit(path, {method: before["methods"][method] | {"steps": PGD_STEPS}}, "methods")
 
@@ -192,11 +193,14 @@ def run_datasets(datasets: list[str]) -> None:
 def run_presets(presets: list[str]) -> None:
     """Every preset, through the shell as the README says; those of the same datasets one after the other."""
     groups: dict[tuple[str, ...], list[str]] = {}
+    classifiers: dict[tuple[str, ...], int] = {}
     for name in presets:
         preset = load_preset(name, ROOT / "presets")
         if preset.parts is None:  # the parts are presets themselves
-            groups.setdefault(_datasets(preset), []).append(name)
-    largest_first = sorted(groups.items(), key=lambda group: -len(group[1]))
+            datasets = _datasets(preset)
+            groups.setdefault(datasets, []).append(name)
+            classifiers[datasets] = classifiers.get(datasets, 0) + _classifiers(preset)
+    largest_first = sorted(groups.items(), key=lambda group: -classifiers[group[0]])
     with ThreadPoolExecutor(max_workers=2) as pool:
         for finished in [pool.submit(_run_group, *group) for group in largest_first]:
             finished.result()
@@ -204,6 +208,15 @@ def run_presets(presets: list[str]) -> None:
 
 def _datasets(preset: Preset) -> tuple[str, ...]:
     return tuple(preset.values()["datasets"]) if preset.params is not None else ()
+
+
+def _classifiers(preset: Preset) -> int:
+    """About how many the preset trains: a measure of its work."""
+    if preset.params is None:
+        return 0
+    values = preset.values()
+    methods = sum(len(values[key]) for key in ("baselines", "realizations", "robust"))
+    return len(values["datasets"]) * len(values["archs"]) * methods + min(3, len(values["variants"]))
 
 
 def _run_group(datasets: tuple[str, ...], presets: list[str]) -> None:

@@ -18,12 +18,13 @@ PER_CLASS = {"train": 3, "test": 1}
 
 
 def provide(dataset: str, folder: Path) -> dict[str, Any]:
-    """Put the raw files of one of the paper's datasets into `folder`; returns what to change in `data` of its conf."""
+    """Put the raw files of a preset's dataset into `folder`; returns what to change in `data` of its conf."""
     makers: dict[str, Callable[[Path], dict[str, Any]]] = {
         "cifar10": _cifar10,
         "cifar100": lambda folder: _cifar(folder, CIFAR100),
         "stl10": _stl10,
         "tinyimagenet": _tiny_imagenet,
+        "mnist5k": lambda folder: _limits(10),  # comes with a package
     }
     folder.mkdir(parents=True, exist_ok=True)
     return makers[dataset](folder) | {"download": False}
