@@ -48,7 +48,8 @@ def main(dataset: str) -> None:
     heldout = score_based(weights, diffusion, images, t, config, heldout_seed, device)
     attributes |= {"split": "test", "rows": rows.tolist()}
     heldout_path = paths.gradients(dataset, "heldout")
-    write_store(heldout, images, images.test.select(rows), heldout_path, config, attributes, device)
+    ruler = config.model_copy(update={"bits": 8})  # the same for every precision of the training images' directions
+    write_store(heldout, images, images.test.select(rows), heldout_path, ruler, attributes, device)
 
 
 def trained_diffusion(images: ImageDataset) -> tuple[dict[str, Tensor], DiffusionConfig, dict[str, Any]]:

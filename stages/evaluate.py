@@ -45,7 +45,8 @@ def main(dataset: str, arch: str, method: str) -> None:
     metrics: dict[str, Any] = {
         "clean_accuracy": clean_accuracy(model, images, conf.evaluation, device),
         **attacked(model, images, conf.evaluation, seed, device, scratch),
-        "alignment": heldout_alignment(model, images, store, device),
+        # the held-out images are test images: nothing is chosen by them
+        "alignment": heldout_alignment(model, images, store, device) if conf.evaluation.split == "test" else None,
         "alignment_weight": about.get("lambda"),
         "classes_per_image": about.get("classes_per_image"),
         "n_clean": len(images.split(conf.evaluation.split)),

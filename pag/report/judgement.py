@@ -38,7 +38,8 @@ def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]
     keys = ["dataset"] if scope == "dataset" else ["dataset", "arch"]
     groups = []
     for key, group in images.groupby(keys, sort=False):
-        name, main = "/".join(map(str, key)), group[group["run"] == "main"]
+        marks = "; ".join(group["note"].dropna().unique())
+        name, main = "/".join(map(str, key)) + (f" ({marks})" if marks else ""), group[group["run"] == "main"]
         groups.append((name, group[group["run"].isin(["main", "sweep"])] if scope == "sweep" else main))
     return groups
 
