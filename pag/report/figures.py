@@ -53,6 +53,7 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
             for arch in params.archs:
                 methods = {method_name(method): method for method in params.methods()}
                 yield _large_eps(dataset, arch, methods, home, f"{dataset}-{arch}-large-eps")
+        if main.loc[main["measure"] == "alignment", "value"].notna().any():  # it is not measured on validation images
             yield Illustration(
                 f"{dataset}-alignment",
                 dataset,
