@@ -1,5 +1,6 @@
 """The written report: its files, its order, its bytes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,13 @@ def test_report_is_complete_and_the_same_every_time(experiment):
         assert b"Software" not in (out / "figures" / f"{name}.png").read_bytes()
 
 
+def test_without_an_alignment_there_is_no_figure_of_it(experiment):
+    assert "figures/digits-alignment.png" in (write(experiment) / "report.md").read_text()
+    for content in (experiment.folder / "metrics" / "digits").rglob("*.json"):
+        content.write_text(json.dumps(json.loads(content.read_text()) | {"alignment": None}))
+    assert "figures/digits-alignment.png" not in (write(experiment) / "report.md").read_text()
+
+
 def test_jpeg_copy_is_compared_with_cifar10_and_marked(experiment):
     folder = experiment.folder
     experiment.write_all("cifar10-jpeg", "rn18")
@@ -55,6 +63,7 @@ def test_jpeg_copy_is_compared_with_cifar10_and_marked(experiment):
     experiment.lists |= {"datasets": ["cifar10-jpeg"], "archs": ["rn18"], **lists}
     page = (write(experiment) / "report.md").read_text()
     assert "### cifar10-jpeg / rn18 (JPEG copy)" in page
+    assert "cifar10-jpeg/rn18 (JPEG copy): **" in page.split("### Claim 1")[0]  # claims are marked like the numbers
     assert "measured on a JPEG copy of the paper's images" in page
     assert "80.0 ± 2.8 / 55.39 / +24.6" in page
     assert "AutoAttack flagged nothing." in page
