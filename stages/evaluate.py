@@ -20,7 +20,7 @@ from pag.config.params import load_params
 from pag.datasets.balance import balanced
 from pag.datasets.base import ImageDataset, load, to_unit
 from pag.gradients.store import GradientStore
-from pag.objectives.measure import gradient_alignment
+from pag.objectives.measure import gradient_alignment, gradients_by_class
 from stages import paths
 from stages.command import run_stage
 from stages.device import best_device, hardware
@@ -93,7 +93,7 @@ def attacked(
 ) -> dict[str, Any]:
     """AutoAttack at every radius and the Foolbox attacks, on the images of the split or a class-balanced part of them.
 
-    Finished parts of AutoAttack are kept in the folder `scratch` until the caller removes it.
+    Finished parts are kept in the folder `scratch` until the caller removes it.
     """
     split = images.split(config.split)
     subset = split.select(balanced(split.labels, config.images))
@@ -118,7 +118,9 @@ def attacked(
         "autoattack_warnings": result.warnings,
     }
     if config.foolbox:
-        found = evaluate_foolbox(model, x, labels, config.foolbox, batch_size=config.batch_size, seed=seed)
+        found = evaluate_foolbox(
+            model, x, labels, config.foolbox, batch_size=config.batch_size, seed=seed, cache=scratch
+        )
         metrics["foolbox"] = {
             name: {
                 "eps": attack.eps,
@@ -146,16 +148,18 @@ def heldout_alignment(model: nn.Module, images: ImageDataset, store: GradientSto
 def save_large_eps(
     model: nn.Module, images: ImageDataset, conf: Conf, arch: str, method: str, device: torch.device
 ) -> None:
-    """Test images, one of each of the first classes, moved far towards every class."""
+    """Test images, one of each of the first classes, moved far towards every class; the gradients that point there."""
     config = conf.evaluation.large_eps
     rows = np.array([np.flatnonzero(images.test.labels == y)[0] for y in range(min(config.images, images.num_classes))])
     x = to_unit(images.test.images[rows], images.levels).to(device)
     shown = min(images.num_classes, MAX_CLASSES_SHOWN)
     moved = large_eps_grid(model, x, config.eps, config.steps, shown)
+    gradients = torch.stack(list(gradients_by_class(model, x, shown)), dim=1)
     arrays = {
         "images": x.cpu().numpy(),
         "labels": images.test.labels[rows],
         "adversarial": moved.cpu().numpy(),
+        "gradients": gradients.cpu().numpy(),
         "eps": np.array(config.eps),
         "class_names": np.array(images.class_names[:shown]),
     }

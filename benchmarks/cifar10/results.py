@@ -105,7 +105,7 @@ def _drawings(params: Params, results: dict[str, Results]) -> Iterator[Drawing]:
 
 def _realizations(previews: dict[str, Path]) -> Figure:
     panels = [
-        Panel(f"{method_name(name)}: {REALIZATION_NAMES[name]}", arrays.read_realization(path))
+        Panel(f"{method_name(name)}: {REALIZATION_NAMES[name]}", arrays.read_gradients(path))
         for name, path in previews.items()
     ]
     return realization_figure(DATASET, panels)

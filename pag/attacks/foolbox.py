@@ -9,13 +9,15 @@ example within it was found. The paper states no radii.
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import foolbox
 import torch
 from torch import Tensor, nn
 
 from pag.attacks.autoattack import frozen
+from pag.attacks.cache import Cache
 from pag.config.section import ConfigError, nearest
 from pag.seeding import derive_seed
 
@@ -58,43 +60,59 @@ class FoolboxResult:
 
 
 def evaluate_foolbox(
-    model: nn.Module, images: Tensor, labels: Tensor, attacks: Mapping[str, float | None], *, batch_size: int, seed: int
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attacks: Mapping[str, float | None],
+    *,
+    batch_size: int,
+    seed: int,
+    cache: Path | None = None,
 ) -> dict[str, FoolboxResult]:
     """Run each named attack on images (N, C, H, W) in [0, 1]. attacks: name → eps in the attack's distance, or None.
 
-    Raises ConfigError for a name that is not in ATTACKS, with the nearest one.
+    cache: a scratch folder that keeps finished batches, from which an interrupted evaluation of the same weights,
+    images and seed resumes. Raises ConfigError for a name that is not in ATTACKS, with the nearest one.
     """
     for name in attacks:
         if name not in ATTACKS:
             raise ConfigError(f"unknown Foolbox attack '{name}'{nearest(name, list(ATTACKS))}")
-    cuda = [images.device] if images.device.type == "cuda" else []
+    batches = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
     results = {}
     with frozen(model):
-        target = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
+        kept = Cache(cache, model, "foolbox") if cache is not None else None
         for name, eps in attacks.items():
-            distance_name, make = ATTACKS[name]
-            with torch.random.fork_rng(devices=cuda), warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                torch.manual_seed(derive_seed(seed, "foolbox", name))
-                distances = [
-                    _distances(target, model, make(), distance_name, *batch)
-                    for batch in zip(images.split(batch_size), labels.split(batch_size), strict=True)
-                ]
-            messages = list(dict.fromkeys(str(warning.message) for warning in caught))
-            results[name] = FoolboxResult(distance_name, torch.cat(distances), eps, messages)
+            outcomes = [
+                _outcome(model, name, x, y, derive_seed(seed, "foolbox", name, number), kept)
+                for number, (x, y) in enumerate(batches)
+            ]
+            messages = [message for outcome in outcomes for message in outcome["warnings"]]
+            distances = torch.cat([outcome["distances"] for outcome in outcomes])
+            results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)))
     return results
 
 
-def _distances(
-    target: foolbox.PyTorchModel,
-    model: nn.Module,
-    attack: foolbox.Attack,
-    name: Distance,
-    images: Tensor,
-    labels: Tensor,
-) -> Tensor:
+def _outcome(model: nn.Module, name: str, images: Tensor, labels: Tensor, seed: int, kept: Cache | None) -> Any:
+    """Distances and warnings of one attack on one batch, from the scratch folder if they are there."""
+    about = {"attack": name, "images": images, "labels": labels, "seed": seed}
+    if kept is not None and about in kept:
+        return kept.load(about, images.device)
+    cuda = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.manual_seed(seed)
+        distances = _distances(model, name, images, labels)
+    outcome = {"distances": distances, "warnings": [str(warning.message) for warning in caught]}
+    if kept is not None:
+        kept.save(about, outcome)
+    return outcome
+
+
+def _distances(model: nn.Module, attack: str, images: Tensor, labels: Tensor) -> Tensor:
     """How far the attack's examples lie, (B,); inf where the returned image is not misclassified after clamping."""
-    returned, _, _ = attack(target, images, labels, epsilons=None)
+    name, make = ATTACKS[attack]
+    target = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
+    returned, _, _ = make()(target, images, labels, epsilons=None)
     examples = returned.clamp(0, 1)  # they leave the range by rounding; what is measured and classified is inside it
     with torch.no_grad():
         misclassified = model(images).argmax(dim=1) != labels

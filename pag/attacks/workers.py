@@ -1,7 +1,5 @@
 """Running attack jobs: here or in several processes, and not again if a scratch folder holds their outcome."""
 
-import hashlib
-import importlib.metadata
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator
@@ -11,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pag.allocator import keep_freed_memory
+from pag.attacks.cache import Cache
 from pag.attacks.standard import Job, Nearest, Outcome, attack
-from pag.checkpoint import atomic_file
 
 Runner = Callable[[list[Job]], Iterator[tuple[int, Outcome]]]  # jobs → (index of the job, its outcome) as they finish
 
@@ -69,43 +67,19 @@ def _work(job: bytes) -> bytes:
     return pickle.dumps(attack(_model, pickle.loads(job)))
 
 
-def _cached(run: Runner, model: nn.Module, cache: Path | None) -> Runner:
-    if cache is None:
+def _cached(run: Runner, model: nn.Module, folder: Path | None) -> Runner:
+    if folder is None:
         return run
-    model_key = _digest(repr(model), model.state_dict())
+    cache = Cache(folder, model, "pyautoattack")
 
     def run_missing(jobs: list[Job]) -> Iterator[tuple[int, Outcome]]:
-        files = [cache / f"{_digest(model_key, asdict(job))}.pt" for job in jobs]
-        missing = [index for index, file in enumerate(files) if not file.exists()]
+        about = [asdict(job) for job in jobs]
+        missing = [index for index, job in enumerate(about) if job not in cache]
         for index in sorted(set(range(len(jobs))) - set(missing)):
-            saved = torch.load(files[index], map_location=jobs[index].images.device, weights_only=True)
+            saved = cache.load(about[index], jobs[index].images.device)
             yield index, Outcome(**{**saved, "nearest": saved["nearest"] and Nearest(**saved["nearest"])})
         for position, outcome in run([jobs[index] for index in missing]):
-            index = missing[position]
-            with atomic_file(files[index]) as partial:
-                torch.save(asdict(outcome), partial)
-            yield index, outcome
+            cache.save(about[missing[position]], asdict(outcome))
+            yield missing[position], outcome
 
     return run_missing
-
-
-def _digest(*parts: object) -> str:
-    """A hash of nested dicts of tensors and values, and of the versions of what computes with them."""
-    hasher = hashlib.sha256(
-        f"pyautoattack {importlib.metadata.version('pyautoattack')} torch {torch.__version__}".encode()
-    )
-    for part in parts:
-        _update(hasher, part)
-    return hasher.hexdigest()
-
-
-def _update(hasher: "hashlib._Hash", part: object) -> None:
-    if isinstance(part, dict):
-        for name, value in part.items():
-            hasher.update(f"{name}=".encode())
-            _update(hasher, value)
-    elif isinstance(part, Tensor):
-        hasher.update(f"{part.dtype}{tuple(part.shape)}".encode())
-        hasher.update(part.detach().cpu().contiguous().numpy().tobytes())
-    else:
-        hasher.update(f"{part!r};".encode())

@@ -49,8 +49,8 @@ class ToyMap:
     labels: np.ndarray  # (N,)
 
 
-def read_realization(path: Path) -> ClassGrid:
-    """gradients (R, K, C, H, W) of one realisation: the directions towards every class."""
+def read_gradients(path: Path) -> ClassGrid:
+    """gradients (R, K, C, H, W) towards every class: of a realisation, or of a classifier (in its large_eps file)."""
     return _class_grid(path, _read(path, {"images": 4, "labels": 1, "gradients": 5}), "gradients")
 
 

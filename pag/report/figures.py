@@ -14,7 +14,14 @@ from pag.config.params import Params
 from pag.report import arrays
 from pag.report.arrays import ToyMap
 from pag.report.formats import NORM_NAMES, REALIZATION_NAMES, method_name, radius
-from pag.report.grids import Panel, diffusion_figure, large_eps_figure, noise_level_figure, realization_figure
+from pag.report.grids import (
+    Panel,
+    classifier_gradients_figure,
+    diffusion_figure,
+    large_eps_figure,
+    noise_level_figure,
+    realization_figure,
+)
 from pag.report.labels import label_points
 from pag.report.results import Results
 from pag.report.studies import sweep_of, weight_figure
@@ -53,6 +60,7 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
             for arch in params.archs:
                 methods = {method_name(method): method for method in params.methods()}
                 yield _large_eps(dataset, arch, methods, home, f"{dataset}-{arch}-large-eps")
+                yield _classifier_gradients(dataset, arch, methods, home)
         if main.loc[main["measure"] == "alignment", "value"].notna().any():  # it is not measured on validation images
             yield Illustration(
                 f"{dataset}-alignment",
@@ -70,7 +78,7 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
 
 
 def _realizations(dataset: str, realizations: list[str], home: Path) -> Illustration:
-    grids = {name: arrays.read_realization(home / "realizations" / f"{name}.npz") for name in realizations}
+    grids = {name: arrays.read_gradients(home / "realizations" / f"{name}.npz") for name in realizations}
     panels = [Panel(f"{method_name(name)}: {REALIZATION_NAMES[name]}", grid) for name, grid in grids.items()]
     caption = (
         "Gradients towards each class, each tile scaled by itself (grey images: blue darker, red brighter; colour "
@@ -87,6 +95,20 @@ def _noise_levels(dataset: str, home: Path) -> Illustration:
         "image (bottom); the first column is the noisy image (the paper's Figure 8)."
     )
     return Illustration(f"{dataset}-noise-levels", dataset, caption, noise_level_figure(dataset, panels))
+
+
+def _classifier_gradients(dataset: str, arch: str, methods: dict[str, str], home: Path) -> Illustration:
+    """methods: title of a panel → the name of the method."""
+    panels = [
+        Panel(title, arrays.read_gradients(home / "large_eps" / arch / f"{method}.npz"))
+        for title, method in methods.items()
+    ]
+    caption = (
+        f"Input gradients of the classifiers ({arch}) at test images, drawn like the gradients above; the paper's "
+        "Figure 7 has those of adversarial training as a reference."
+    )
+    name = f"{dataset}-{arch}-gradients"
+    return Illustration(name, dataset, caption, classifier_gradients_figure(dataset, arch, panels))
 
 
 def _sweeps(dataset: str, arch: str, results: Results, home: Path) -> Iterator[Illustration]:

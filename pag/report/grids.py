@@ -12,7 +12,7 @@ from pag.report.mosaic import Mosaic, gradient_tile, image_tile, mosaic
 from pag.report.style import house_style, pixel_axes, pixel_figure
 
 MAX_CLASSES = 10  # columns of a grid; a dataset of more classes shows its first ones
-MAX_ROWS = 8
+MAX_ROWS = 10
 NAME_LENGTH = 11  # characters of a class name that fit over a tile
 PANEL_WIDTH = 1000  # pixels; wider panels stand below each other, others in pairs
 SIDE, TITLE, MARGIN, SUPTITLE = 84, 44, 16, 40  # pixels left of a panel, above it, between panels, above all
@@ -31,6 +31,11 @@ def realization_figure(dataset: str, panels: list[Panel]) -> Figure:
     """Gradients towards every class, one panel per realisation (the paper's Figure 7)."""
     title = f"{dataset}: gradients towards each class, per realisation"
     return _panels_figure(title, panels, gradient_tile)
+
+
+def classifier_gradients_figure(dataset: str, arch: str, panels: list[Panel]) -> Figure:
+    """Input gradients of the classifiers, one panel per method (the reference row of the paper's Figure 7)."""
+    return _panels_figure(f"{dataset} / {arch}: input gradients towards each class", panels, gradient_tile)
 
 
 def large_eps_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> Figure:

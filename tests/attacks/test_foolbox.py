@@ -40,6 +40,33 @@ def test_every_attack_runs_and_its_distances_are_possible(name, short_ead):
     assert torch.equal(again.distances, result.distances)
 
 
+def test_an_interrupted_evaluation_resumes_from_its_scratch_folder(short_ead, monkeypatch, tmp_path):
+    classifier, images, labels = problem()
+    attacks = {"SaltAndPepperNoiseAttack": None, "EADAttack": None}
+    expected = evaluate_foolbox(classifier, images, labels, attacks, batch_size=5, seed=0)
+    calls = []
+    whole = foolbox._distances
+
+    def killed(*arguments):
+        calls.append(arguments[1])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(foolbox, "_distances", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_foolbox(classifier, images, labels, attacks, batch_size=5, seed=0, cache=tmp_path)
+    resumed = evaluate_foolbox(classifier, images, labels, attacks, batch_size=5, seed=0, cache=tmp_path)
+    assert calls == 4 * ["SaltAndPepperNoiseAttack"] + 3 * ["EADAttack"]  # two of three batches were kept
+    for name, result in expected.items():
+        assert torch.equal(resumed[name].distances, result.distances)
+        assert resumed[name].warnings == result.warnings
+    with torch.no_grad():
+        next(classifier.parameters()).add_(0.01)
+    evaluate_foolbox(classifier, images, labels, attacks, batch_size=5, seed=0, cache=tmp_path)
+    assert len(calls) == 7 + 6  # nothing of other weights is taken up
+
+
 def test_accuracy_counts_images_without_an_example_within_eps():
     distances = torch.tensor([0.0, 0.5, 1.0, torch.inf])
     assert FoolboxResult("L2", distances, 0.5, []).accuracy == 0.5

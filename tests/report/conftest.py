@@ -135,7 +135,8 @@ def write_arrays(folder: Path, dataset: str, images: np.ndarray, labels: np.ndar
         path = home / "large_eps" / "cnn" / f"{method}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         adversarial = np.clip(inputs[:, None] + (0.2 + 0.1 * index) * towards + noise, 0, 1)
-        np.savez(path, adversarial=adversarial.astype(np.float32), eps=3.0, **shown)
+        gradients = (towards + 3 * noise).astype(np.float32)
+        np.savez(path, adversarial=adversarial.astype(np.float32), gradients=gradients, eps=3.0, **shown)
     steps = np.arange(0, 1500, 5)
     loss = 0.1 + np.exp(-steps / 200) * np.exp(0.2 * generator.normal(size=steps.shape))
     samples = np.clip(means[None] + 0.05 * generator.normal(size=(3, count, *shape)), 0, 1)

@@ -19,7 +19,7 @@ def test_every_figure_has_its_panels(experiment):
     drawn = {item.name: item.figure for item in illustrations(params, results, experiment.folder)}
     panels = {name: [axes.get_title(loc="left") for axes in figure.axes] for name, figure in drawn.items()}
     methods = ["Vanilla", "AT-L2", "AT-L∞", "OI", "CM", "NN", "SBG", "AT-L2+SBG"]
-    assert panels["digits-cnn-large-eps"] == methods
+    assert panels["digits-cnn-large-eps"] == panels["digits-cnn-gradients"] == methods
     assert [title.split(":")[0] for title in panels["digits-realizations"]] == ["OI", "CM", "NN", "SBG"]
     assert panels["toy"] == ["Vanilla", "NN alignment"]
     assert panels["digits-diffusion"] == ["Training loss", "One-step denoising"]
@@ -105,19 +105,19 @@ def test_arrays_that_do_not_fit_are_refused_in_one_line(tmp_path):
     gradients = np.zeros((2, 3, 1, 8, 8))
     path = save(tmp_path / "short.npz", images=images, labels=labels)
     with pytest.raises(ArtifactError, match=r"needs an array 'gradients' of 5 axes, it has only images, labels"):
-        arrays.read_realization(path)
+        arrays.read_gradients(path)
     path = save(tmp_path / "flat.npz", images=images, labels=labels, gradients=gradients[:, :, 0])
     with pytest.raises(ArtifactError, match=r"'gradients' of 5 axes, it has one of 4 axes"):
-        arrays.read_realization(path)
+        arrays.read_gradients(path)
     path = save(tmp_path / "rows.npz", images=images, labels=labels, gradients=gradients[:1])
     with pytest.raises(ArtifactError, match=r"does not fit together: images \(2, 1, 8, 8\)"):
-        arrays.read_realization(path)
+        arrays.read_gradients(path)
     names = np.array(["cat", "dog"])
     path = save(tmp_path / "names.npz", images=images, labels=labels, gradients=gradients, class_names=names)
     with pytest.raises(ArtifactError, match=r"has 2 class_names for 3 pictures per image"):
-        arrays.read_realization(path)
+        arrays.read_gradients(path)
 
 
 def test_class_indices_stand_in_for_names(tmp_path):
     content = {"images": np.zeros((2, 1, 8, 8)), "labels": np.zeros(2, int), "gradients": np.zeros((2, 3, 1, 8, 8))}
-    assert arrays.read_realization(save(tmp_path / "a.npz", **content)).class_names == ("0", "1", "2")
+    assert arrays.read_gradients(save(tmp_path / "a.npz", **content)).class_names == ("0", "1", "2")

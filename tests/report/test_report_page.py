@@ -10,7 +10,14 @@ from PIL import Image
 from pag.checkpoint import ArtifactError
 from pag.report.page import write_report
 
-FIGURES = ["digits-alignment", "digits-cnn-large-eps", "digits-diffusion", "digits-realizations", "toy"]
+FIGURES = [
+    "digits-alignment",
+    "digits-cnn-gradients",
+    "digits-cnn-large-eps",
+    "digits-diffusion",
+    "digits-realizations",
+    "toy",
+]
 
 
 def write(experiment, name: str = "report") -> Path:

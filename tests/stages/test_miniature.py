@@ -67,18 +67,18 @@ def test_the_shortened_code_is_code_and_still_has_what_it_shortens(tmp_path: Pat
     assert "= AutoAttack(" in standard
     assert "TARGET_CLASSES" in standard
     assert "for name, eps in attacks.items()" in foolbox
-    assert "= ATTACKS[name]" in foolbox
+    assert "= ATTACKS[attack]" in foolbox
 
 
 def test_presets_that_share_datasets_share_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     groups: dict[tuple[str, ...], list[str]] = {}
     monkeypatch.setattr(miniature, "_run_group", lambda datasets, presets: groups.update({datasets: presets}))
-    miniature.run_presets(["table3", "table4", "table7", "table6", "toy", "runtime", "table2"])
+    miniature.run_presets(["table3", "table4", "figure6", "table7", "table6", "toy", "runtime", "table2"])
     assert groups == {
         ("cifar10",): ["table3", "table6"],
         ("tinyimagenet",): ["table7"],
         (): ["toy", "runtime"],
-        ("stl10", "cifar100"): ["table2"],
+        ("stl10", "cifar100"): ["table2", "figure6"],
     }
 
 
