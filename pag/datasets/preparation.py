@@ -1,5 +1,6 @@
 """From a loader's raw images to a data set: checks, limits, splits."""
 
+from collections.abc import Sequence
 from importlib import import_module
 
 import numpy as np
@@ -24,6 +25,7 @@ def prepare(name: str, config: DataConfig, seed: int) -> ImageDataset:
     train, test = _test_part(source, config, seed)
     train = train.select(balanced(train.labels, config.train_limit))
     test = test.select(balanced(test.labels, config.test_limit))
+    _check_test_classes(test, source.class_names, config.test_limit)
     kept, held_out = stratified(train.labels, config.validation_fraction, seed, "validation", source.class_names)
     validation, train = train.select(held_out), train.select(kept)
     return ImageDataset.create(name, source.class_names, source.levels, train=train, validation=validation, test=test)
@@ -58,6 +60,15 @@ def _test_part(source: Source, config: DataConfig, seed: int) -> tuple[Split, Sp
         raise ConfigError(f"data.test_fraction: loader '{config.loader}' has no official test part, set a fraction")
     kept, held_out = stratified(source.train.labels, config.test_fraction, seed, "test", source.class_names)
     return source.train.select(kept), source.train.select(held_out)
+
+
+def _check_test_classes(test: Split, class_names: Sequence[str], limit: int | None) -> None:
+    """Pictures and class-balanced parts need an image of every class."""
+    counts = np.bincount(test.labels, minlength=len(class_names))
+    if counts.min() == 0:
+        name = class_names[int(counts.argmin())]
+        limited = f" under data.test_limit = {limit}, set at least {len(class_names)}" if limit is not None else ""
+        raise ConfigError(f"class '{name}' has no test image{limited or ', expected at least 1'}")
 
 
 def _check_parts(source: Source) -> None:

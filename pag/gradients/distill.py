@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -51,7 +52,7 @@ def distill(
 
     attributes: what the gradients are of, for GradientStore.open's `expect`. progress: called with the number of images
     after each batch. announce: told beforehand what room it takes. Raises ValueError before any work when the
-    disk has no room; a failure leaves no store behind.
+    disk or the memory has no room; a failure leaves no store behind.
     """
     channels, height, width = images.shape[1:]
     shape = (len(images), num_classes, channels, height, width)
@@ -70,7 +71,7 @@ def distill(
 def check_room(path: Path, shape: Shape, bits: int, batch_size: int, realization: str | None = None) -> str:
     """One line on the disk and memory that a store of `realization` takes.
 
-    Raises ValueError when the disk has no room for it; the message says what takes less.
+    Raises ValueError when one of them has no room for it; the message says what takes less.
     """
     needed = required_bytes(shape, bits)
     folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -85,10 +86,17 @@ def check_room(path: Path, shape: Shape, bits: int, batch_size: int, realization
             f"{size} need {readable(needed)}, and {folder} has {readable(free)} free: {smaller}lower data.train_limit, "
             "or choose another realization"
         )
-    in_memory = 2 * batch_size * int(np.prod(shape[1:])) * 4  # one batch is made while another is written
+    # float32; one batch is made, of scores of its size, while another is written
+    in_memory = 3 * batch_size * int(np.prod(shape[1:])) * 4
+    available = psutil.virtual_memory().available
+    if in_memory > available:
+        raise ValueError(
+            f"{size}: batches of {batch_size} images need {readable(in_memory)} of memory, and {readable(available)} "
+            f"are available: set distill.batch_size to at most {max(1, batch_size * available // in_memory)}"
+        )
     return (
         f"{size} take {readable(needed)} of {readable(free)} on disk, "
-        f"and {readable(in_memory)} of memory beside the model"
+        f"and {readable(in_memory)} of {readable(available)} of memory beside the model"
     )
 
 

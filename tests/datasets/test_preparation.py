@@ -75,6 +75,13 @@ BAD = {
     "no test part": ([5, 5], None, {}, "has no official test part, set a fraction"),
     "two test parts": ([5, 5], 2, {"test_fraction": 0.2}, "has an official test part, set null"),
     "resizing": ([5, 5], 2, {"image_size": 9}, "does not resize, its images have 4 pixels a side"),
+    "class without test images": ([5, 5, 5], 2, {}, "class 'class 2' has no test image, expected at least 1"),
+    "test limit": (
+        [5, 5, 5],
+        6,
+        {"test_limit": 2},
+        "class 'class 2' has no test image under data.test_limit = 2, set at least 3",
+    ),
     "limit": (
         [5, 5],
         2,
