@@ -191,15 +191,16 @@ def run_datasets(datasets: list[str]) -> None:
 
 
 def run_presets(presets: list[str]) -> None:
-    """Every preset, through the shell as the README says; those of the same datasets one after the other."""
+    """Every preset, through the shell as the README says; those that share datasets one after the other."""
+    found = {name: load_preset(name, ROOT / "presets") for name in presets}
+    whole = {name: preset for name, preset in found.items() if preset.parts is None}  # the parts are presets themselves
     groups: dict[tuple[str, ...], list[str]] = {}
     classifiers: dict[tuple[str, ...], int] = {}
-    for name in presets:
-        preset = load_preset(name, ROOT / "presets")
-        if preset.parts is None:  # the parts are presets themselves
-            datasets = _datasets(preset)
-            groups.setdefault(datasets, []).append(name)
-            classifiers[datasets] = classifiers.get(datasets, 0) + _classifiers(preset)
+    for name, preset in sorted(whole.items(), key=lambda item: -len(_datasets(item[1]))):
+        own = _datasets(preset)
+        datasets = next((group for group in groups if own and set(own) <= set(group)), own)
+        groups.setdefault(datasets, []).append(name)
+        classifiers[datasets] = classifiers.get(datasets, 0) + _classifiers(preset)
     largest_first = sorted(groups.items(), key=lambda group: -classifiers[group[0]])
     with ThreadPoolExecutor(max_workers=2) as pool:
         for finished in [pool.submit(_run_group, *group) for group in largest_first]:
@@ -243,13 +244,20 @@ def _run_group(datasets: tuple[str, ...], presets: list[str]) -> None:
 
 
 def _check_report(folder: Path, preset: Preset) -> None:
-    """The report is about this preset: it names its methods' results."""
+    """The report is about this preset: it names its methods' results and shows its figures."""
     page = (folder / "results/report/report.md").read_text()
-    for arch in preset.values()["archs"] if preset.values()["baselines"] else []:
-        for dataset in preset.values()["datasets"]:
-            assert f"### {dataset} / {arch}" in page, f"the report has no section {dataset} / {arch}"
-    for name in preset.values()["variants"]:
-        assert name in page, f"the report does not name the variant {name}"
+    values = preset.values()
+    expected = [f"{dataset}-realizations.png" for dataset in values["datasets"]]
+    expected += [f"{dataset}-noise-levels.png" for dataset in values["noise_level_figures"]]
+    for dataset in values["datasets"] if values["baselines"] else []:
+        for arch in values["archs"]:
+            expected += [
+                f"### {dataset} / {arch}",
+                f"{dataset}-{arch}-large-eps.png",
+                f"{dataset}-{arch}-gradients.png",
+            ]
+    for text in [*expected, *values["variants"]]:
+        assert text in page, f"the report does not have {text}"
 
 
 @click.command()

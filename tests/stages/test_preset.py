@@ -19,7 +19,7 @@ from stages.preset import NOTHING, STOP, arguments, load_preset, names
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = names(ROOT / "presets")
 EXPERIMENTS = [name for name in PRESETS if load_preset(name, ROOT / "presets").params is not None]
-PAPER = [*(f"table{number}" for number in range(1, 8)), "figure5", "figure7", "figure8", "toy", "runtime"]
+PAPER = [*(f"table{number}" for number in range(1, 8)), "figure5", "figure6", "figure7", "figure8", "toy", "runtime"]
 
 
 @pytest.fixture
