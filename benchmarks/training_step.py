@@ -4,7 +4,8 @@
 
 CIFAR shapes (3×32×32, 10 classes), random pixels. A step is the objective, its backward pass and the optimizer's
 update. All sides run the code that training runs, with the same network, memory format, precision and compilation. The
-long ones (k > 1, PGD-20) are timed on a part of the batch, beside an alignment step of that size. The recipe, which
+long ones (k > 1, PGD-20, TRADES, combinations) are timed on a part of the batch, beside an alignment step of that size.
+The recipe, which
 repeats its images for all classes and takes 0.17 GB for each, is timed once on half of the batch and compared, per
 image, with an alignment step of the whole.
 """
@@ -21,14 +22,15 @@ from benchmarks.harness import measure, report
 from pag.attacks.threat_model import ThreatModel
 from pag.classifiers import ARCHITECTURES, build
 from pag.config.conf import ClassifierConfig
-from pag.objectives.adversarial import AdversarialTraining
+from pag.objectives.adversarial import AdversarialTraining, Trades
 from pag.objectives.alignment import Alignment
 from pag.objectives.batch import Batch, Objective
 from pag.objectives.classification import cross_entropy
+from pag.report.paper import load_paper
 from pag.training.loop import build_optimizer
 
 NUM_CLASSES, IMAGE_SHAPE = 10, (3, 32, 32)
-EPS = 0.5
+THREAT = ThreatModel("L2", 0.5)
 LONG_PART = 4  # the long steps are timed on a batch smaller by this factor
 
 
@@ -54,6 +56,17 @@ def ratios(arch: str, size: int, recipe_images: int, repeats: int, compile: bool
         },
         max(1, repeats // 2),
     )
+    aligned, at7, trades = Alignment(2.0, NUM_CLASSES), adversarial_training(7), Trades(THREAT, 10, 0.1, beta=6.0)
+    robust = measure(
+        {
+            "pag": steps.of(aligned, part, k=1),
+            "trades": steps.of(trades, part),
+            "at7+pag": steps.of(both(at7, aligned), part, k=1),
+            "trades+pag": steps.of(both(trades, aligned), part, k=1),
+        },
+        repeats=1,
+        warm_up=compile,  # else nothing is new: attacks and alignment have run at this size
+    )
     recipe_steps = RecipeSteps(arch, bf16)
     recipe_steps.of(released_recipe, 1, k=NUM_CLASSES)()  # once, before the clock runs
     recipe = measure(
@@ -68,6 +81,7 @@ def ratios(arch: str, size: int, recipe_images: int, repeats: int, compile: bool
         "pag_over_plain": short["pag"] / short["plain"],
         "at7_over_pag": short["at7"] / short["pag"],
         "at20_over_pag": long["at20"] / long["pag"],
+        "over_pag": {name: seconds / robust["pag"] for name, seconds in robust.items() if name != "pag"},
         "recipe_over_pag": (recipe["recipe"] / recipe_images) / (recipe["pag"] / size),
         "k_over_plain": {
             "1": short["pag"] / short["plain"],
@@ -76,6 +90,7 @@ def ratios(arch: str, size: int, recipe_images: int, repeats: int, compile: bool
         },
         "ms_per_image": {
             **{name: 1e3 * seconds / size for name, seconds in short.items()},
+            **{name: 1e3 * robust[name] / part for name in robust if name != "pag"},
             "at20": 1e3 * long["at20"] / part,
             "recipe": 1e3 * recipe["recipe"] / recipe_images,
         },
@@ -135,7 +150,12 @@ def released_recipe(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def adversarial_training(steps: int) -> AdversarialTraining:
-    return AdversarialTraining(ThreatModel("L2", EPS), steps, step_size=1.5 * EPS / steps)
+    return AdversarialTraining(THREAT, steps, step_size=1.5 * THREAT.eps / steps)
+
+
+def both(robust: Objective, aligned: Alignment) -> Objective:
+    """A robust objective with the alignment term, as in stages/train_robust_pag.py."""
+    return lambda model, batch: {**robust(model, batch), **aligned.term(model, batch)}
 
 
 def random_batch(size: int, k: int, device: torch.device) -> Batch:
@@ -171,7 +191,10 @@ def main(
     recipe_images = recipe_images or max(1, batch_size // 2)
     per_arch = {arch: ratios(arch, batch_size, recipe_images, repeats, compile, bf16) for arch in archs}
     settings = {"batch_size": batch_size, "recipe_images": recipe_images, "compile": compile, "bf16": bf16}
-    report("training_step", settings | next(iter(per_arch.values())) | {"per_arch": per_arch}, as_json)
+    published = load_paper()["runtime"]
+    same = batch_size == published["batch_size"] and archs[0] == published["arch"]
+    paper = {"paper": published["pag_faster_than"]} if same else {}
+    report("training_step", settings | next(iter(per_arch.values())) | paper | {"per_arch": per_arch}, as_json)
 
 
 if __name__ == "__main__":
