@@ -1,7 +1,9 @@
 """VGG-11/13/16 with BatchNorm for small images (Simonyan and Zisserman, 2014, arXiv 1409.1556).
 
 The usual CIFAR form: five stages of 3×3 convolutions, each ended by a max-pool, and one linear layer in place of the
-three wide ones of ImageNet. 9,231,114 / 9,416,010 / 14,728,266 parameters with 3 channels and 10 classes.
+three wide ones of ImageNet. The repository that the paper names (chengyangfu/pytorch-vgg-cifar10) has three linear
+layers of 512 with dropout instead, and models with and without BatchNorm; the paper does not say which it used.
+9,231,114 / 9,416,010 / 14,728,266 parameters with 3 channels and 10 classes.
 """
 
 from torch import nn
