@@ -40,6 +40,7 @@ def main(
     archive = (archive or ROOT / str(load_conf(DATASET, ROOT / "conf").data.root)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path("inductor").absolute()))  # a later call compiles less
     state, scale = State(Path("state.json")), MINIATURE if miniature else FULL
     clock = Clock(60 * minutes, 60 * (total_minutes or minutes) - state.used_seconds)
     lanes = Lanes(scale.lanes, Path("logs")) if scale.lanes else None

@@ -1,6 +1,7 @@
 """One call of the run: which stage is next, how long it may take, and what is written down of it."""
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,18 +11,18 @@ import click
 import torch
 
 from benchmarks.cifar10 import schedule
+from benchmarks.cifar10.forecast import Forecast
 from benchmarks.cifar10.lanes import Lanes
 from benchmarks.cifar10.plan import (
     Plan,
     Rates,
     Sizes,
     diffusion_steps,
-    distillation_seconds,
     plan_classifiers,
     realizations,
 )
 from benchmarks.cifar10.probes import attention_backends
-from benchmarks.cifar10.rates import calibrate, first_line
+from benchmarks.cifar10.rates import Probe, calibrate, first_line, is_fatal
 from benchmarks.cifar10.results import write_results
 from benchmarks.cifar10.schedule import Stage
 from benchmarks.cifar10.settings import DATASET, Scale, write_settings
@@ -30,9 +31,9 @@ from pag.datasets.base import load
 from stages import paths
 from stages.device import best_device
 
-LANE_SHARE = 0.6  # of an evaluation's time is lost to the training beside which it runs: a guess
-LANE_SECONDS = 30.0  # a process of a lane that has less would stop before it has begun
-SMALLEST_LR = 0.01  # the paper's; a classifier that diverges above it is trained anew with a smaller one
+LANE_SHARE = 0.8  # of an evaluation's time is lost to the training beside which it runs: a guess
+LANE_SECONDS = 90.0  # a process of a lane that has less would be stopped before it has finished any part
+SMALLEST_LR = {"classifier": 0.01, "diffusion": 5e-5}  # what diverges above it is trained anew with a smaller one
 
 
 class Experiment:
@@ -62,10 +63,11 @@ class Experiment:
             self.state.decisions["diffusion_steps"] = steps
             self.decide("diffusion", steps=steps)
             say(f"plan: {steps:,} diffusion steps of {self.conf.diffusion.batch_size}")
+        self.forecast = Forecast(
+            self.state, self.rates, sizes, self.conf.diffusion.steps, beside_training=self.lanes is not None
+        )
         stages = [schedule.DIFFUSION, *(schedule.distillation(name) for name in realizations(self.scale.methods))]
-        if not self.work_off(stages, sizes):
-            return False
-        return self.work_off(self.classifier_stages(sizes), sizes)
+        return self.work_off(stages) and self.work_off(self.classifier_stages(sizes))
 
     def measured(self) -> Sizes:
         """Prepare the images and measure the machine, unless that is done."""
@@ -76,7 +78,8 @@ class Experiment:
                 if self.device.type == "cuda":
                     backends = attention_backends(self.conf, self.device)
                     say(f"attention of the U-Net can run on: {', '.join(backends) or 'math only'}")
-                found = calibrate(images, self.conf, self.scale, self.device)
+                probe = Probe(self.state.decisions.setdefault("probes", {}), lambda: self.state.save(self.clock))
+                found = calibrate(images, self.conf, self.scale, self.device, probe)
                 self.state.decisions |= {"rates": asdict(found.rates), "throughput": found.throughput}
                 self.state.decisions["conf"] = found.decided
             self.configure()
@@ -103,10 +106,10 @@ class Experiment:
             say(f"plan: {', '.join(plan.methods)}; {plan.epochs} epochs; {plan.attack_images} images under attack")
             for text in plan.given_up:
                 say(f"plan: {text}")
-        self.plan = Plan(**self.state.decisions["plan"])
+        self.forecast.plan = Plan(**self.state.decisions["plan"])
         return [make(method) for method in sizes.methods for make in (schedule.training, schedule.evaluation)]
 
-    def work_off(self, stages: list[Stage], sizes: Sizes) -> bool:
+    def work_off(self, stages: list[Stage]) -> bool:
         """Run `stages` as far as they fit, evaluations beside the others if there are lanes. True when none is left."""
         while True:
             self.collect()
@@ -118,9 +121,7 @@ class Experiment:
                         say(f"{evaluation.name}: begins in a lane, {self.clock.run_left:.0f} s left in all")
                         self.lanes.start(evaluation)
                 ready = [s for s in ready if not s.is_evaluation]
-            stage = schedule.next_stage(
-                ready, lambda name: self.expected(name, sizes), self.clock.call_left, self.clock.is_last_call
-            )
+            stage = schedule.next_stage(ready, self.forecast.stage, self.clock.call_left, self.clock.is_last_call)
             if stage is not None:
                 self.perform(stage)
             elif self.lanes is not None and self.lanes.busy:
@@ -143,81 +144,65 @@ class Experiment:
                 self.state.stages[ended.name] = {"seconds": round(seconds, 1)}
                 say(f"{ended.name}: done in {seconds:.0f} s, beside the training")
             else:
-                self.state.failed.append(ended.name)
-                self.give_up(f"{ended.name} failed: {ended.last_line}")
+                self.give_up(f"{ended.name} failed beside the training: {ended.last_line}; again by itself")
+                self.perform(schedule.evaluation(ended.name.removeprefix("evaluate ")))
             self.state.save(self.clock)
             self.write_results()
 
-    def expected(self, name: str, sizes: Sizes) -> float:
-        """Seconds that a stage still takes, as planned and corrected by what its kind took so far."""
-        kind, _, what = name.partition(" ")
-        if kind == "distill":
-            return distillation_seconds(self.rates, sizes, what)
-        if name == schedule.DIFFUSION.name:
-            whole = self.conf.diffusion.steps * self.rates.diffusion_step + self.rates.compile_diffusion
-        else:
-            whole = self.correction(kind) * self.plan.seconds[name]
-        return max(sizes.stage_overhead, whole - self.state.partial.get(name, 0.0))
-
-    def correction(self, kind: str) -> float:
-        """Seconds over planned seconds of the finished stages of a kind."""
-        done = [name for name in self.plan.seconds if name.startswith(kind) and name in self.state.stages]
-        if not done:
-            return 1.0
-        taken = sum(self.state.stages[name]["seconds"] for name in done)
-        return taken / sum(self.plan.seconds[name] for name in done)
-
     def affordable(self, stages: list[Stage]) -> list[Stage]:
         """Without the optional classifiers that have not begun and would be evaluated only after the run's time."""
-        left = self.clock.run_left - sum(self.evaluation_seconds(s.name) for s in stages if self.is_pending(s))
+        pending = [s.name for s in stages if self.forecast.is_pending(s)]
+        left = self.clock.run_left - sum(map(self.forecast.kept_from_others, pending))
         kept: list[Stage] = []
         for stage in stages:
             _, _, method = stage.name.partition(" ")
-            if stage.is_training and method in self.scale.methods[self.scale.required :] and not self.has_begun(stage):
-                seconds = self.correction("train") * self.plan.seconds[stage.name]
-                if seconds + self.evaluation_seconds(f"evaluate {method}", alone=True) > left:
+            optional = stage.is_training and method in self.scale.methods[self.scale.required :]
+            if optional and not self.has_begun(stage):
+                seconds = self.forecast.planned(stage.name) + self.forecast.planned(f"evaluate {method}")
+                if seconds > left:
                     self.give_up(f"{method}: no time left for its training and evaluation")
                     return [s for s in kept if not s.name.endswith(f" {method}")]
             kept.append(stage)
         return kept
 
-    def is_pending(self, stage: Stage) -> bool:
-        """Whether an evaluation is still to be done, of a classifier that is trained."""
-        return stage.is_evaluation and stage.name not in self.state.stages and stage.needs[0] in self.state.stages
-
     def has_begun(self, stage: Stage) -> bool:
         return stage.name in self.state.stages or stage.name in self.state.partial
-
-    def evaluation_seconds(self, name: str, alone: bool = False) -> float:
-        """Of an evaluation: its own seconds, or those that it keeps everything else from running."""
-        share = 1.0 if alone or self.lanes is None else LANE_SHARE
-        return share * self.correction("evaluate") * self.plan.seconds[name]
 
     def perform(self, stage: Stage) -> None:
         """Run a stage unless it is finished. One that fails is noted and left out, so that the others still run.
 
-        A classifier gets further chances: not compiled, then with smaller steps.
+        A training gets further chances: with smaller steps if it diverged, else not compiled.
         """
         if stage.name in self.state.stages:
             return
-        kind, _, method = stage.name.partition(" ")
         try:
             with self.stage(stage.name):
                 stage.run()
         except Exception as error:
-            if "/" not in method:  # nothing can be done without the images, the diffusion model, or the gradients
+            if is_fatal(error):
                 raise
-            reason = f"{stage.name} failed: {first_line(error)}"
-            config = self.conf.classifier
-            if kind == "train" and isinstance(error, FloatingPointError) and config.lr > SMALLEST_LR:
-                self.decide("classifier", lr=config.lr / 2)
-                reason += f"; again with classifier.lr = {config.lr / 2:g}"
-            elif kind == "train" and config.compile:
-                self.decide("classifier", compile=False)
-                reason += "; again without torch.compile"
-            else:
+            traceback.print_exc()
+            remedy = self.remedy(stage, error)
+            if remedy is None:
+                if "/" not in stage.name:  # nothing can be done without the images, the diffusion model, the gradients
+                    raise
                 self.state.failed.append(stage.name)
-            self.give_up(reason)
+            self.give_up(f"{stage.name} failed: {first_line(error)}" + (f"; again with {remedy}" if remedy else ""))
+            self.state.partial.pop(stage.name, None)  # it starts afresh
+
+    def remedy(self, stage: Stage, error: Exception) -> str | None:
+        """Change the conf for another try of a training, in words; None where nothing is left to try."""
+        if not stage.name.startswith("train "):
+            return None
+        section = "classifier" if stage.is_training else "diffusion"
+        config = self.conf.classifier if stage.is_training else self.conf.diffusion
+        if isinstance(error, FloatingPointError) and config.lr > SMALLEST_LR[section]:
+            self.decide(section, lr=config.lr / 2)
+            return f"{section}.lr = {config.lr / 2:g}"
+        if config.compile:
+            self.decide(section, compile=False)
+            return f"{section}.compile = false"
+        return None
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -15,6 +15,8 @@ DIFFUSION_SHARE = 0.32  # of what is left after the fixed costs
 # first evaluation corrects. Three threat models; most images of an undefended network fall to the first attack.
 ATTACK_LOAD = {"vanilla": 0.15}
 ATTACK_LOAD_ROBUST = 1.2
+ATTACKED_RADII = {"vanilla": 1}  # at which any image is left for all the attacks
+ATTACKED_RADII_ROBUST = 3
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Rates:
     distilled_image: float  # SBG of one image, all classes
     heuristic_image: float  # CM of one image: what writing the store costs
     training_step: dict[str, float]  # by arch/method
-    attacked_image: dict[str, float]  # by arch: every attack of the standard version, on one image at one radius
+    attacked_radius: dict[str, float]  # by arch: every attack of the standard version at one radius, however few images
+    attacked_image: dict[str, float]  # by arch: what each image adds to that
     compile_diffusion: float = 0.0  # until a compiled network runs at its rate
     compile_training: float = 0.0
 
@@ -76,7 +79,8 @@ def training_seconds(rates: Rates, sizes: Sizes, method: str, epochs: int) -> fl
 def attack_seconds(rates: Rates, sizes: Sizes, method: str, images: int) -> float:
     arch, name = method.split("/")
     load = ATTACK_LOAD.get(name, ATTACK_LOAD_ROBUST)
-    return load * images * rates.attacked_image[arch] + sizes.stage_overhead
+    radii = ATTACKED_RADII.get(name, ATTACKED_RADII_ROBUST)
+    return radii * rates.attacked_radius[arch] + load * images * rates.attacked_image[arch] + sizes.stage_overhead
 
 
 def diffusion_steps(rates: Rates, sizes: Sizes, seconds_left: float) -> int:

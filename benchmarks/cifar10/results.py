@@ -135,7 +135,7 @@ def _page(state: State, conf: Conf, results: dict[str, Results], figures: list[s
     rows = [[name, f"{s['seconds']:.0f}", f"{s.get('peak_memory_gb', '')}"] for name, s in state.stages.items()]
     sections += ["## Stages", tables.markdown(["", "seconds", "peak GPU memory (GB)"], rows)]
     if state.notes:
-        sections += ["## Given up for lack of time", "\n".join(f"- {note}" for note in state.notes)]
+        sections += ["## Given up, or done again", "\n".join(f"- {note}" for note in state.notes)]
     sections += [f"![{name}]({name}.png)" for name in figures]
     return "\n\n".join(sections) + "\n"
 

@@ -64,7 +64,7 @@ FULL = Scale(
         },
         "evaluation": {
             "threat_models": {"L2": [0.5, 1.0], "Linf": [8 / 255]},
-            "batch_size": 1000,
+            "batch_size": 500,
             "foolbox": {},
         },
     },
@@ -73,7 +73,7 @@ FULL = Scale(
     attack_images=(500, 750, 1000),
     max_diffusion_steps=60_000,
     stage_overhead=6.0,
-    calibration_steps=30,
+    calibration_steps=15,
     calibration_images=300,
     throughput_batches=(64, 512),
     lanes=2,

@@ -12,6 +12,7 @@ from typing import Any
 from pag.checkpoint import save_json
 
 STOPPING_SECONDS = 15.0  # of a call are kept for writing the results
+ALARM_AGAIN = 5.0  # seconds until the next alarm: an exception is lost where Python runs finalisers
 
 
 class OutOfTime(BaseException):
@@ -49,7 +50,7 @@ class Clock:
         if self.call_left <= 0:
             raise OutOfTime
         previous = signal.signal(signal.SIGALRM, _raise)
-        signal.setitimer(signal.ITIMER_REAL, self.call_left)
+        signal.setitimer(signal.ITIMER_REAL, self.call_left, ALARM_AGAIN)
         try:
             yield
         finally:
@@ -65,7 +66,7 @@ class State:
     """state.json: written after every change, so that a killed call loses the stage it was in and nothing else.
 
     stages: finished stages with seconds and peak memory. partial: seconds that interrupted stages took so far.
-    failed: stages that ended in an error, which are not tried again.
+    failed: stages that ended in an error in this call; another call, in a fresh process, tries them again.
     decisions: what was measured and planned. notes: what was given up, in words.
     """
 
@@ -75,7 +76,7 @@ class State:
         self.used_seconds: float = content.get("used_seconds", 0.0)  # by earlier calls
         self.stages: dict[str, dict[str, Any]] = content.get("stages", {})
         self.partial: dict[str, float] = content.get("partial", {})
-        self.failed: list[str] = content.get("failed", [])
+        self.failed: list[str] = []
         self.decisions: dict[str, Any] = content.get("decisions", {})
         self.notes: list[str] = content.get("notes", [])
 
@@ -84,7 +85,6 @@ class State:
             "used_seconds": self.used_seconds + clock.used,
             "stages": self.stages,
             "partial": self.partial,
-            "failed": self.failed,
             "decisions": self.decisions,
             "notes": self.notes,
         }

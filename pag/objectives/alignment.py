@@ -78,9 +78,10 @@ def _compiled(model: nn.Module, training: bool, gradient_of: GradientOf) -> Call
     @torch.compiler.allow_in_graph
     def untraced(inputs: tuple[Tensor, ...], tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
         state = dict(zip(names, tensors, strict=True))
-        return _cross_entropy_and_misalignment(
-            lambda images: torch.func.functional_call(model, state, (images,)), gradient_of, *inputs
-        )
+        with torch.autograd.set_multithreading_enabled(False):  # a tracer knows the thread it was started in
+            return _cross_entropy_and_misalignment(
+                lambda images: torch.func.functional_call(model, state, (images,)), gradient_of, *inputs
+            )
 
     @torch.compile(fullgraph=True)
     def graph(inputs: tuple[Tensor, ...], tensors: list[Tensor]) -> tuple[Tensor, Tensor]:

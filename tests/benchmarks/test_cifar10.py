@@ -14,10 +14,11 @@ from PIL import Image
 from pyautoattack import AutoAttack
 
 from benchmarks.cifar10 import __main__ as entry
+from benchmarks.cifar10 import rates
 from benchmarks.cifar10.settings import MINIATURE, Scale
 from benchmarks.cifar10.state import OutOfTime
 from pag.attacks import standard
-from stages import evaluate, train
+from stages import evaluate, train, train_diffusion
 
 CLASSES = ("blue", "green", "red", "yellow")
 ARCHIVE = Path(os.environ.get("PAG_SHARED", Path(__file__).parents[2] / "../shared")) / "data/cifar10-jpeg.tar.xz"
@@ -102,7 +103,7 @@ def test_a_run_that_is_cut_off_ends_like_one_that_is_not(
     assert "everything is done" in call(parts, raw)  # and once more there is nothing to do
 
     state = json.loads((parts / "state.json").read_text())
-    assert state["partial"] == {} and state["failed"] == []
+    assert state["partial"] == {}
     assert not list((parts / "data" / ".scratch").glob("*"))
 
 
@@ -133,6 +134,56 @@ def test_a_classifier_that_fails_costs_only_itself(raw: Path, tmp_path: Path, mo
     assert "evaluate cnn/sbg" in stages(tmp_path / "run")
     notes = json.loads((tmp_path / "run" / "out" / "metrics.json").read_text())["given_up"]
     assert any("train cnn/vanilla failed" in note for note in notes)
+
+
+def test_what_was_measured_before_the_time_was_over_is_not_measured_again(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_time(*_: Any) -> None:
+        raise OutOfTime
+
+    measured = []
+    diffusion_seconds = rates.diffusion_seconds
+    monkeypatch.setattr(rates, "diffusion_seconds", lambda *a: measured.append("diffusion") or diffusion_seconds(*a))
+    with monkeypatch.context() as patch:
+        patch.setattr(rates, "distillation_seconds", out_of_time)
+        assert "call again" in call(tmp_path / "run", raw)
+    assert stages(tmp_path / "run") == ["prepare"] and measured == ["diffusion"]
+    assert "everything is done" in call(tmp_path / "run", raw)
+    assert measured == ["diffusion"]
+
+
+def test_a_diffusion_model_that_diverges_gets_smaller_steps(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def diverge_once(dataset: Any, config: Any, *arguments: Any, **options: Any) -> Any:
+        tried.append(config.lr)
+        if len(tried) == 1:
+            raise FloatingPointError("the loss is nan at step 2")
+        return trained(dataset, config, *arguments, **options)
+
+    trained = train_diffusion.train
+    monkeypatch.setattr(train_diffusion, "train", diverge_once)
+    assert "everything is done" in call(tmp_path / "run", raw)
+    assert tried == [tried[0], tried[0] / 2]
+    notes = json.loads((tmp_path / "run" / "out" / "metrics.json").read_text())["given_up"]
+    assert any(note.startswith("train diffusion failed") and "again with diffusion.lr" in note for note in notes)
+
+
+def test_an_error_that_stays_on_the_gpu_ends_the_call_and_blames_no_method(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_and_save", broken)
+        with pytest.raises(RuntimeError, match="CUDA error"):
+            call(tmp_path / "run", raw)
+    assert "everything is done" in call(tmp_path / "run", raw)
+    assert "train cnn/vanilla" in stages(tmp_path / "run")
 
 
 @pytest.mark.slow  # the processes of the lanes run the attacks with their whole budgets

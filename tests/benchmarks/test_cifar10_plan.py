@@ -19,6 +19,7 @@ RATES = Rates(
     distilled_image=0.001,
     heuristic_image=0.0001,
     training_step={"rn18/sbg": 0.02, "rn18/vanilla": 0.01, "rn18/at-l2": 0.05, "rn18/cm": 0.02, "vit/sbg": 0.02},
+    attacked_radius={"rn18": 1.0, "vit": 1.0},
     attacked_image={"rn18": 0.1, "vit": 0.1},
 )
 SIZES = Sizes(
