@@ -45,20 +45,16 @@ class Probe:
         return self.known[name]
 
     def compiled(self, name: str, measure: Callable[[], Any]) -> Any:
-        """The same, or None after a line that says why it failed: compilers fail in many ways."""
-
-        def attempt() -> Any:
-            torch._dynamo.reset()
-            try:
-                return measure()
-            except Exception as error:
-                if is_fatal(error):
-                    raise
-                traceback.print_exc()
-                click.echo(f"torch.compile failed, running eagerly: {first_line(error)}")
-                return None
-
-        return self(name, attempt)
+        """The same, or None and a line that says why it failed: compilers fail in many ways. Failures are not kept."""
+        torch._dynamo.reset()
+        try:
+            return self(name, measure)
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            traceback.print_exc()
+            click.echo(f"torch.compile failed, running eagerly: {first_line(error)}")
+            return None
 
 
 def calibrate(images: ImageDataset, conf: Conf, scale: Scale, device: torch.device, probe: Probe) -> Calibration:

@@ -67,8 +67,11 @@ def _check_test_classes(test: Split, class_names: Sequence[str], limit: int | No
     counts = np.bincount(test.labels, minlength=len(class_names))
     if counts.min() == 0:
         name = class_names[int(counts.argmin())]
-        limited = f" under data.test_limit = {limit}, set at least {len(class_names)}" if limit is not None else ""
-        raise ConfigError(f"class '{name}' has no test image{limited or ', expected at least 1'}")
+        if limit is not None and limit < len(class_names):
+            raise ConfigError(
+                f"data.test_limit = {limit} leaves '{name}' no test image, set at least {len(class_names)}"
+            )
+        raise ConfigError(f"class '{name}' has no test image, expected at least 1")
 
 
 def _check_parts(source: Source) -> None:

@@ -87,12 +87,13 @@ def check_room(path: Path, shape: Shape, bits: int, batch_size: int, realization
             "or choose another realization"
         )
     # float32; one batch is made, of scores of its size, while another is written
-    in_memory = 3 * batch_size * int(np.prod(shape[1:])) * 4
+    alive = min(batch_size, shape[0])
+    in_memory = 3 * alive * int(np.prod(shape[1:])) * 4
     available = psutil.virtual_memory().available
     if in_memory > available:
         raise ValueError(
-            f"{size}: batches of {batch_size} images need {readable(in_memory)} of memory, and {readable(available)} "
-            f"are available: set distill.batch_size to at most {max(1, batch_size * available // in_memory)}"
+            f"{size}: batches of {alive} images need {readable(in_memory)} of memory, and {readable(available)} are "
+            f"available: set distill.batch_size to at most {max(1, alive * available // in_memory)}, or free some"
         )
     return (
         f"{size} take {readable(needed)} of {readable(free)} on disk, "

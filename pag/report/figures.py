@@ -104,8 +104,8 @@ def _classifier_gradients(dataset: str, arch: str, methods: dict[str, str], home
         for title, method in methods.items()
     ]
     caption = (
-        f"Input gradients of the classifiers ({arch}) at test images, drawn like the gradients above; the paper's "
-        "Figure 7 has those of adversarial training as a reference."
+        f"Input gradients of log p(y|x) of the classifiers ({arch}) at test images, drawn like the gradients above; "
+        "the paper's Figure 7 has those of adversarial training as a reference."
     )
     name = f"{dataset}-{arch}-gradients"
     return Illustration(name, dataset, caption, classifier_gradients_figure(dataset, arch, panels))

@@ -39,7 +39,7 @@ def write_report(params: Params, confs: dict[str, Conf], results_folder: Path, o
             shown.append(illustration)
         (folder / "tables").mkdir()
         _write_tables(results, folder / "tables")
-        (folder / "report.md").write_text(_page(params, results, shown), encoding="utf-8")
+        (folder / "report.md").write_text(_page(params, confs, results, shown), encoding="utf-8")
 
 
 def _write_tables(results: Results, folder: Path) -> None:
@@ -49,11 +49,11 @@ def _write_tables(results: Results, folder: Path) -> None:
         (folder / f"{dataset}-{arch}.csv").write_text(tables.csv(wide), encoding="utf-8")
 
 
-def _page(params: Params, results: Results, shown: Sequence[Illustration]) -> str:
+def _page(params: Params, confs: dict[str, Conf], results: Results, shown: Sequence[Illustration]) -> str:
     sections = [_introduction(params, results), _claims(judge(results.scores))]
     sections += ["## The paper's tables", *paper_sections(results.scores)]
     for dataset in params.datasets:
-        sections.append(f"## {dataset}")
+        sections += [f"## {dataset}", _settings(confs[dataset])]
         for arch in params.archs:
             sections += _architecture(dataset, arch, results)
         sections.append(_figures(dataset, shown))
@@ -83,6 +83,15 @@ def _introduction(params: Params, results: Results) -> str:
             "such error.",
             "- Every number as CSV: [tables/all.csv](tables/all.csv)",
         ]
+    )
+
+
+def _settings(conf: Conf) -> str:
+    """What the runs of a data set have in common; what a variant changes stands beside it."""
+    classes, classifier = conf.alignment.classes_per_image, conf.classifier
+    return (
+        f"Unless a variant says otherwise: {classifier.epochs} epochs of batches of {classifier.batch_size}; {classes} "
+        f"target class{'' if classes == 1 else 'es'} per image; stored directions of {conf.distill.bits} bits a value."
     )
 
 

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cifar10 import schedule
-from benchmarks.cifar10.plan import Plan, Rates, Sizes, diffusion_steps, plan_classifiers, realizations
+from benchmarks.cifar10.forecast import Forecast
+from benchmarks.cifar10.plan import (
+    Plan,
+    Rates,
+    Sizes,
+    attack_seconds,
+    diffusion_steps,
+    plan_classifiers,
+    realizations,
+)
 from benchmarks.cifar10.state import STOPPING_SECONDS, Clock, OutOfTime, State
 
 METHODS = ("rn18/sbg", "rn18/vanilla", "rn18/at-l2", "rn18/cm", "vit/sbg")
@@ -75,6 +84,25 @@ def test_evaluations_beside_the_training_leave_it_more_epochs() -> None:
     alone = plan_classifiers(RATES, SIZES, 500)
     beside = plan_classifiers(RATES, replace(SIZES, attack_share=0.5), 500)
     assert (len(beside.methods), beside.epochs) > (len(alone.methods), alone.epochs)
+
+
+def test_few_images_under_attack_cost_nearly_as_much_as_more() -> None:
+    """At each radius 1 s and 0.1 s an image; nearly nothing of vanilla is left after the smallest radius."""
+    assert attack_seconds(RATES, SIZES, "rn18/sbg", 500) == pytest.approx(3 * 1.0 + 1.2 * 500 * 0.1 + 5.0)
+    assert attack_seconds(RATES, SIZES, "rn18/vanilla", 500) == pytest.approx(1.0 + 0.15 * 500 * 0.1 + 5.0)
+
+
+@pytest.mark.parametrize(("beside", "expected"), [(False, 2.0), (True, 1.0)])
+def test_a_forecast_learns_from_what_had_the_gpu_to_itself(tmp_path: Path, beside: bool, expected: float) -> None:
+    state = State(tmp_path / "state.json")
+    plan = plan_classifiers(RATES, SIZES, 4000)
+    forecast = Forecast(state, RATES, SIZES, 1000, beside, plan)
+    for kind in ("train", "evaluate"):
+        state.stages[f"{kind} rn18/sbg"] = {"seconds": 2 * plan.seconds[f"{kind} rn18/sbg"]}
+    assert forecast.planned("train vit/sbg") == pytest.approx(2 * plan.seconds["train vit/sbg"])
+    assert forecast.planned("evaluate vit/sbg") == pytest.approx(expected * plan.seconds["evaluate vit/sbg"])
+    state.partial["train diffusion"] = 20.0
+    assert forecast.stage("train diffusion") == pytest.approx(1000 * 0.05 - 20)
 
 
 def test_the_diffusion_model_takes_its_share_up_to_its_limit() -> None:

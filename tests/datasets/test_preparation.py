@@ -80,7 +80,13 @@ BAD = {
         [5, 5, 5],
         6,
         {"test_limit": 2},
-        "class 'class 2' has no test image under data.test_limit = 2, set at least 3",
+        "data.test_limit = 2 leaves 'class 2' no test image, set at least 3",
+    ),
+    "test limit that is not at fault": (
+        [5, 5, 5],
+        2,
+        {"test_limit": 3},
+        "class 'class 2' has no test image, expected at least 1",
     ),
     "limit": (
         [5, 5],

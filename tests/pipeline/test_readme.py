@@ -3,10 +3,13 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from closure import ROOT
+
+from pag.config.conf import load_conf
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -41,8 +44,10 @@ def substituted(command: str) -> str:
 
 
 def test_overrides_name_existing_keys() -> None:
-    for file, key in re.findall(r"-S '?(?:(conf/\w+\.yaml):)?([\w.]+)=", README):
+    for file, key in re.findall(r"-S '?(?:(conf/\w+\.yaml):)?(?:\+\+)?([\w.]+)=", README):
         content = yaml.safe_load((ROOT / (file or "params.yaml")).read_text())
+        if file:  # with the keys that it leaves at their defaults
+            content = load_conf(Path(file).stem, ROOT / "conf").model_dump()
         for part in key.split("."):
             assert part in content, f"{file or 'params.yaml'}: {key}"
             content = content[part]

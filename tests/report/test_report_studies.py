@@ -196,6 +196,7 @@ def test_other_tables_follow_their_radii_and_rows(metrics):
     blur = row(page["Table 6 (`table6`)"], "cifar10 / rn18", "GaussianBlurAttack")
     assert "| 50.0 ± 3.5 / 28.03 / +22.0 | 50.0 ± 3.5 / 51.54 / -1.5 | 200 | 1293 |" in blur
     assert "| cifar10 / rn18 | AT-PGD-7 | 2.27 / 2.13 |" in page["Appendix H (`runtime`)"]
+    assert "| cifar10 / rn18 | AT-PGD-20 | missing / 6.14 |" in page["Appendix H (`runtime`)"]
     absent = next(part for part in page.values() if part.startswith("Not run here"))
     assert absent == (
         "Not run here, with the presets that do: Table 2 (`table2`), Table 5 (`table5-vgg, table5-mixer`), "

@@ -7,6 +7,8 @@ import pytest
 import yaml
 from workspace import Workspace
 
+from pag.datasets.base import load
+
 
 def test_the_chain_ends_in_metrics_and_a_report(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = chain.copy(tmp_path)
@@ -27,6 +29,35 @@ def test_the_chain_ends_in_metrics_and_a_report(chain: Workspace, tmp_path, monk
 
     assert workspace.run(monkeypatch, "report") == 0
     assert (tmp_path / "results/report/report.md").stat().st_size > 1000
+
+
+def test_validation_images_are_counted_noted_and_not_measured_against_test_images(
+    chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = chain.copy(tmp_path)
+    workspace.set("evaluation.split", "validation")
+    assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla") == 0
+    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/vanilla.json").read_text())
+    assert metrics["alignment"] is None  # the held-out directions are of test images
+    assert metrics["n_clean"] == len(load(tmp_path / "data/digits/images").validation)
+    assert metrics["data_note"] == "validation images"
+
+
+def test_the_held_out_directions_keep_their_precision(
+    chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What alignment is measured with is the same whatever the classifiers are trained with."""
+
+    def files(name: str) -> dict[str, bytes]:
+        folder = tmp_path / f"data/digits/gradients/{name}.zarr"
+        return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    workspace = chain.copy(tmp_path)
+    before = {name: files(name) for name in ("heldout", "sbg")}
+    workspace.set("distill.bits", 4)
+    assert workspace.run(monkeypatch, "distill_sbg", "digits") == 0
+    assert files("heldout") == before["heldout"]
+    assert files("sbg") != before["sbg"]
 
 
 def test_the_toy_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
