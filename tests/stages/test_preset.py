@@ -58,15 +58,15 @@ def test_a_preset_makes_a_valid_experiment(workspace: Workspace, name: str) -> N
             variant_of(conf, dataset, variant)
 
 
-def test_a_preset_does_not_depend_on_the_one_before(workspace: Workspace) -> None:
+@pytest.mark.parametrize(("name", "dataset"), [("table3", "cifar10"), ("digits-few", "digits")])
+def test_a_preset_does_not_depend_on_the_one_before(workspace: Workspace, name: str, dataset: str) -> None:
     def state() -> tuple[object, ...]:
-        return load_params(), load_conf("cifar10"), load_conf("digits")
-
-    apply(arguments("table3"))
-    before = state()
-    for name in EXPERIMENTS:
         apply(arguments(name))
-    apply(arguments("table3"))
+        return load_params(), load_conf(dataset)
+
+    before = state()
+    for other in EXPERIMENTS:
+        apply(arguments(other))
     assert state() == before
 
 
