@@ -2,9 +2,10 @@
 
 import click
 
-from pag.config.conf import load_conf
+from pag.config.conf import EvaluationConfig, load_conf
 from pag.config.params import load_params
-from pag.datasets.base import save
+from pag.config.section import ConfigError
+from pag.datasets.base import ImageDataset, save
 from pag.datasets.preparation import prepare
 from stages import paths
 from stages.command import run_stage
@@ -13,7 +14,9 @@ from stages.command import run_stage
 @click.command()
 @click.argument("dataset")
 def main(dataset: str) -> None:
-    prepared = prepare(dataset, load_conf(dataset).data, load_params().seed)
+    conf = load_conf(dataset)
+    prepared = prepare(dataset, conf.data, load_params().seed)
+    require_attackable(prepared, conf.evaluation)
     save(prepared, paths.images(dataset))
     sizes = ", ".join(
         f"{len(split.labels)} {name}"
@@ -22,6 +25,22 @@ def main(dataset: str) -> None:
         )
     )
     click.echo(f"{dataset}: {sizes} images of {prepared.image_shape} in {prepared.num_classes} classes")
+
+
+def require_attackable(images: ImageDataset, config: EvaluationConfig) -> None:
+    """Refuse, before anything is trained, images on which AutoAttack could not run.
+
+    Its Square attack under L2 lays tiles of side // 5 pixels over the image; on a few sizes the last one juts out, and
+    the attack fails.
+    """
+    side = images.image_shape[-1]
+    tile = side // 5
+    juts_out = tile == 0 or (tile > 1 and (side - 5 * tile) // 2 + side // tile * tile > side)
+    if juts_out and config.threat_models.get("L2"):
+        raise ConfigError(
+            f"AutoAttack's Square attack under L2 cannot take images of {side}×{side} pixels: use another size, for "
+            "instance a multiple of 8 but 24, or remove evaluation.threat_models.L2"
+        )
 
 
 if __name__ == "__main__":

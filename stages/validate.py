@@ -1,9 +1,17 @@
-"""validate: every parameter file, whatever else is up to date; a misspelt key would otherwise do nothing, silently."""
+"""validate: every parameter file, whatever else is up to date; a misspelt key would otherwise do nothing, silently.
+
+Names that only a later stage looks up are looked up here too: nothing is trained before they are known to be right.
+"""
+
+from collections.abc import Iterable
 
 import click
 
-from pag.config.conf import load_conf
-from pag.config.params import load_params
+from pag.attacks.foolbox import ATTACKS
+from pag.classifiers import ARCHITECTURES
+from pag.config.conf import AlignedConfig, Conf, load_conf
+from pag.config.params import Params, load_params
+from pag.config.section import ConfigError, nearest
 from pag.config.toy import load_toy
 from pag.config.variants import variant_of
 from stages.command import run_stage
@@ -12,11 +20,30 @@ from stages.command import run_stage
 @click.command()
 def main() -> None:
     params = load_params()
+    require_known("params.yaml: archs", params.archs, ARCHITECTURES)
     for dataset in params.datasets:
-        conf = load_conf(dataset)
-        for name in conf.variants:
-            variant_of(conf, dataset, name)
+        check_names(params, load_conf(dataset), dataset)
     load_toy()
+
+
+def check_names(params: Params, conf: Conf, dataset: str) -> None:
+    """Architectures, attacks and variants that the conf of a data set names."""
+    source = f"conf/{dataset}.yaml"
+    for method, config in conf.methods:
+        if isinstance(config, AlignedConfig):
+            require_known(f"{source}: methods.{method}.lambda", config.weight, ["default", *ARCHITECTURES])
+    require_known(f"{source}: evaluation.foolbox", conf.evaluation.foolbox, ATTACKS)
+    if not any(conf.evaluation.threat_models.values()):
+        raise ConfigError(f"{source}: evaluation.threat_models has no radius, expected at least one")
+    chosen = params.variants if dataset in params.variant_datasets else []
+    for name in [*conf.variants, *chosen]:
+        variant_of(conf, dataset, name)
+
+
+def require_known(source: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{source}: unknown name '{name}'{nearest(name, list(known))}")
 
 
 if __name__ == "__main__":

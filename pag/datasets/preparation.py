@@ -75,6 +75,20 @@ def _check_test_classes(test: Split, class_names: Sequence[str], limit: int | No
 
 
 def _check_parts(source: Source) -> None:
+    """What every loader must keep to: ConfigError names the rule that one of them breaks."""
+    for split in (source.train, *([source.test] if source.test else [])):
+        channels, height, width = split.images.shape[1:]
+        if channels not in (1, 3) or height != width:
+            raise ConfigError(
+                f"the loader gives {channels} channels of {height}×{width} pixels, expected images (N, C, H, W) with "
+                "1 or 3 channels and as many rows as columns"
+            )
+        outside = split.labels[(split.labels < 0) | (split.labels >= len(source.class_names))]
+        if len(outside):
+            raise ConfigError(
+                f"the loader gives the label {outside[0]}, expected 0 to {len(source.class_names) - 1} for its "
+                f"{len(source.class_names)} class names"
+            )
     counts = np.bincount(source.train.labels, minlength=len(source.class_names))
     if counts.min() == 0:
         raise ConfigError(
@@ -83,4 +97,3 @@ def _check_parts(source: Source) -> None:
     if source.test is not None:
         shapes = source.train.images.shape[1:], source.test.images.shape[1:]
         assert shapes[0] == shapes[1], shapes
-        assert source.test.labels.max() < len(source.class_names)

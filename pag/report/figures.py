@@ -28,6 +28,7 @@ from pag.report.studies import sweep_of, weight_figure
 from pag.report.style import PLOT_DPI, colour, house_style, marker
 
 CLASS_COLOURS = ("#0072B2", "#D55E00")
+SMALLEST_SPAN = 0.05  # of the alignment axis
 CLASS_AREAS = ("#CFE3F1", "#F9DFCC")
 
 
@@ -175,6 +176,9 @@ def _scatter(axes: Axes, rows: pd.DataFrame, alignment: pd.Series) -> list[tuple
         axes.plot(x, y, color=colour(method), marker=marker(method), markersize=7.5, markeredgecolor="white")
         points.append((x, y, method))
     axes.margins(x=0.15)
+    low, high = axes.get_xlim()
+    widen = max(0.0, SMALLEST_SPAN - (high - low)) / 2  # equal alignments must not look like an order
+    axes.set_xlim(low - widen, high + widen)
     axes.set_ylim(-4, 108)
     axes.set_yticks(range(0, 101, 20))
     return points

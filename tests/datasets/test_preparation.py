@@ -97,6 +97,28 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize(
+    ("shape", "labels", "message"),
+    [
+        ((12, 12, 1), [0, 1], "12 channels of 12×1 pixels, expected images (N, C, H, W) with 1 or 3 channels"),
+        ((1, 8, 12), [0, 1], "1 channels of 8×12 pixels"),
+        ((1, 8, 8), [0, 2], "gives the label 2, expected 0 to 1 for its 2 class names"),
+        ((1, 8, 8), [-1, 0], "gives the label -1, expected 0 to 1"),
+    ],
+)
+def test_a_loader_that_breaks_the_rules_is_told_which(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], labels: list[int], message: str
+) -> None:
+    images = np.zeros((len(labels), *shape), dtype=np.uint8)
+    module = type(sys)("fake_loader")
+    module.read = lambda config: Source(Split(images, np.array(labels)), None, ("a", "b"))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fake_loader", module)
+    monkeypatch.setitem(LOADERS, "fake", "fake_loader")
+    with pytest.raises(ConfigError) as error:
+        prepare("fake", DataConfig(loader="fake", test_fraction=0.5), seed=0)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line(case, source):
     counts, test, changes, message = BAD[case]

@@ -3,9 +3,18 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
-from workspace import Workspace
+import torch
+from pyautoattack.square import SquareAttack
+from workspace import ROOT, Workspace
+
+from pag.config.conf import load_conf
+from pag.config.section import ConfigError
+from pag.datasets.base import ImageDataset, Split
+from stages.prepare import require_attackable
 
 Change = Callable[[Workspace], None]
 
@@ -67,6 +76,26 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("negative λ", ("train_pag", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
     ("eps 0", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.L2", [0.0]), "threat_models.L2"),
     ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "below 2"),
+    (
+        "architecture of λ",
+        ("validate",),
+        value("methods.sbg.lambda", {"default": 2.0, "vitmini": 1.0}),
+        "methods.sbg.lambda: unknown name 'vitmini', did you mean 'vit-mini'?",
+    ),
+    (
+        "unknown arch",
+        ("validate",),
+        value("archs", ["cnnn"], "params.yaml"),
+        "unknown name 'cnnn', did you mean",
+    ),
+    (
+        "unknown attack",
+        ("validate",),
+        value("evaluation.foolbox", {"GaussianBlurAttak": 2.0}),
+        "unknown name 'GaussianBlurAttak', did you mean 'GaussianBlurAttack'?",
+    ),
+    ("unknown variant", ("validate",), value("variants", ["lambda-3"], "params.yaml"), "'lambda-3'"),
+    ("no radius", ("validate",), value("evaluation.threat_models", {}), "has no radius, expected at least one"),
     ("misspelt λ, all else up to date", ("validate",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
     ("k above C", ("train_pag", "digits", "cnn", "sbg"), value("alignment.classes_per_image", 20), "has 10 classes"),
     ("misspelt λ", ("report",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
@@ -122,3 +151,23 @@ def test_an_interrupt_is_not_a_success(chain: Workspace, tmp_path, monkeypatch: 
     before = workspace.files()
     assert workspace.run(monkeypatch, "train", "digits", "cnn", "vanilla") == 130
     assert workspace.files() == before
+
+
+@pytest.mark.parametrize("side", [3, 6, 8, 9, 12, 14, 16, 18, 19, 24, 28, 32, 64, 96])
+def test_sizes_on_which_the_square_attack_fails_are_refused_before_anything_is_trained(side: int) -> None:
+    """Against the attack itself: of its start, one query."""
+    images = torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(0))
+    split = Split((255 * images).byte().numpy(), np.arange(2))
+    dataset = ImageDataset.create("own", ("0", "1"), 255, train=split, validation=split, test=split)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(side**2, 2))
+    square = SquareAttack(model, norm="L2", eps=0.1, n_queries=1, seed=0, device="cpu")
+    try:
+        with torch.no_grad():
+            square.perturb(images, model(images).argmax(1))
+        fails = False
+    except (RuntimeError, ZeroDivisionError):
+        fails = True
+    config = load_conf("digits", ROOT / "conf").evaluation
+    with pytest.raises(ConfigError, match=f"{side}×{side} pixels") if fails else nullcontext():
+        require_attackable(dataset, config)
+    require_attackable(dataset, config.model_copy(update={"threat_models": {"Linf": [0.1]}}))
