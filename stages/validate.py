@@ -1,6 +1,6 @@
 """validate: every parameter file, whatever else is up to date; a misspelt key would otherwise do nothing, silently.
 
-Names that only a later stage looks up are looked up here too: nothing is trained before they are known to be right.
+Names that only a later stage looks up are looked up here too: a whole `dvc repro` stops at them before it trains.
 """
 
 from collections.abc import Iterable

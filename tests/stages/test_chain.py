@@ -1,6 +1,7 @@
 """The stages one after the other, in one process, on a few steps of everything."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,9 +49,9 @@ def test_the_held_out_directions_keep_their_precision(
 ) -> None:
     """What alignment is measured with is the same whatever the classifiers are trained with."""
 
-    def files(name: str) -> dict[str, bytes]:
+    def files(name: str) -> dict[Path, bytes]:
         folder = tmp_path / f"data/digits/gradients/{name}.zarr"
-        return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     workspace = chain.copy(tmp_path)
     before = {name: files(name) for name in ("heldout", "sbg")}
