@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
+from ruamel.yaml import YAML
 
 from benchmarks.miniature_data import provide
-from pag.config.section import ConfigError
+from pag.config.section import ConfigError, read_yaml
 from stages.preset import DEFAULTS, Preset, load_preset, names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +114,7 @@ def shrink(folder: Path, datasets: Iterable[str], params: dict[str, Any]) -> Non
         path = folder / "conf" / f"{dataset}.yaml"
         for section, values in CONF.items():
             edit(path, values, section)
-        large_eps = yaml.safe_load(path.read_text())["evaluation"]["large_eps"]
+        large_eps = read_yaml(path)["evaluation"]["large_eps"]
         edit(path, {"large_eps": large_eps | {"steps": 2}}, "evaluation")
 
 
@@ -122,7 +122,7 @@ def shrink_paper(folder: Path, datasets: Iterable[str]) -> None:
     """Confs of the paper's datasets: in addition a slice of images, a step of training, the radii of the paper."""
     for dataset in datasets:
         path = folder / "conf" / f"{dataset}.yaml"
-        before = yaml.safe_load(path.read_text())
+        before = read_yaml(path)
         shrink(folder, [dataset], {})
         edit(path, provide(dataset, folder / "raw" / dataset), "data")
         for section, values in PAPER_CONF.items():
@@ -138,7 +138,7 @@ def shrink_paper(folder: Path, datasets: Iterable[str]) -> None:
 def shrink_presets(folder: Path) -> None:
     """What the presets of a copy set of the shrunk keys themselves; and two of the variants of each."""
     for path in (folder / "presets").glob("*.yaml"):
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
         variants = content.get("params", {}).get("variants", [])
         if len(variants) > 2:  # they run the same code
             content["params"]["variants"] = [variants[0], variants[-1]]
@@ -148,7 +148,7 @@ def shrink_presets(folder: Path) -> None:
                 section, field = key.split(".")
                 small = CONF.get(section, {}) | PAPER_CONF.get(section, {})
                 values[key] = small.get(field, values[key])
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        YAML().dump(content, path)
 
 
 def shorten_attacks(folder: Path) -> None:
@@ -159,9 +159,9 @@ def shorten_attacks(folder: Path) -> None:
 
 
 def edit(path: Path, values: dict[str, Any], section: str | None = None) -> None:
-    content = yaml.safe_load(path.read_text())
+    content = read_yaml(path)
     (content if section is None else content[section]).update(values)
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    YAML().dump(content, path)
 
 
 def dvc(folder: Path, *arguments: str) -> str:

@@ -41,6 +41,7 @@ def main(dataset: str, arch: str, method: str) -> None:
     model.load_state_dict(weights)
     model.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
 
+    split = images.split(conf.evaluation.split)
     scratch = paths.scratch("evaluate", dataset, arch, method, about["sha256"])
     metrics: dict[str, Any] = {
         "clean_accuracy": clean_accuracy(model, images, conf.evaluation, device),
@@ -49,7 +50,8 @@ def main(dataset: str, arch: str, method: str) -> None:
         "alignment": heldout_alignment(model, images, store, device) if conf.evaluation.split == "test" else None,
         "alignment_weight": about.get("lambda"),
         "classes_per_image": about.get("classes_per_image"),
-        "n_clean": len(images.split(conf.evaluation.split)),
+        "n_clean": len(split),
+        "chance_accuracy": float(np.bincount(split.labels).max() / len(split)),
         "train_images": len(images.train),
         "seed": about["training_seed"],
         "hardware": hardware(device),

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 from pag.checkpoint import atomic_file
 from pag.config.conf import Conf, load_conf
 from pag.config.params import Params, load_params
+from pag.config.section import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 DATASET = "cifar10-jpeg"
@@ -122,12 +123,12 @@ def write_settings(
 
     decided: values by section that are known only after measuring; they win over the scale's.
     """
-    content = yaml.safe_load((ROOT / "conf" / f"{DATASET}.yaml").read_text())
+    content = read_yaml(ROOT / "conf" / f"{DATASET}.yaml")
     for section in SECTIONS:
         content[section] |= scale.sections.get(section, {}) | decided.get(section, {})
     content["data"]["root"] = str(archive.absolute())
     content.pop("variants", None)
-    experiment = yaml.safe_load((ROOT / "params.yaml").read_text())
+    experiment = read_yaml(ROOT / "params.yaml")
     params = {key: [] if isinstance(value, list) else value for key, value in experiment.items()}
     params |= {"datasets": [DATASET], "archs": scale.archs, "lambda": None}
     params |= grouped([method.split("/")[1] for method in scale.methods])
@@ -151,4 +152,4 @@ def grouped(names: list[str]) -> dict[str, list[str]]:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     with atomic_file(path) as partial:  # a process of a lane may be reading it
-        partial.write_text(yaml.safe_dump(content, sort_keys=False))
+        YAML().dump(content, partial)

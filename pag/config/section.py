@@ -8,8 +8,9 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 Norm = Literal["L2", "Linf"]
 Realization = Literal["oi", "cm", "nn", "sbg"]
@@ -50,11 +51,12 @@ def load(model: type[Model], path: Path) -> Model:
 
 
 def read_yaml(path: Path) -> Any:
+    """The content of a file, read as DVC reads and writes it (YAML 1.2: 1e-3 is a number, `on` is text)."""
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: run from the repository's root")
     try:
-        return yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        return YAML(typ="safe", pure=True).load(path)
+    except YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 

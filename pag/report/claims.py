@@ -18,10 +18,12 @@ from pag.report.rules import (
     at_least,
     beats,
     claim,
+    gains,
     mean_accuracy,
     methods_of,
     present,
     reaches,
+    reference,
     smallest,
     threat_models,
 )
@@ -51,16 +53,14 @@ def robust_gain(scores: pd.DataFrame) -> list[Check]:
     robust_runs = [m for m in methods_of(scores) if "+" not in m and m.startswith(("at-", "trades-"))]
     if robust_runs:
         lowest = min((accuracy(scores, method) for method in robust_runs), key=lambda score: score.value)
-        floor, source = lowest.value - CLEAN_BELOW_ROBUST, f"{lowest} − {100 * CLEAN_BELOW_ROBUST:g}"
+        floor, source = reference(lowest).value - CLEAN_BELOW_ROBUST, f"{lowest} − {100 * CLEAN_BELOW_ROBUST:g}"
     else:
-        reference = accuracy(scores, "vanilla")
-        floor, source = reference.value - CLEAN_BELOW_VANILLA, f"{reference} − {100 * CLEAN_BELOW_VANILLA:g}"
+        plain = reference(accuracy(scores, "vanilla"))
+        floor, source = plain.value - CLEAN_BELOW_VANILLA, f"{plain} − {100 * CLEAN_BELOW_VANILLA:g}"
     checks = []
     for method in tested:
-        robust, clean, needed = accuracy(scores, method, norm, eps), accuracy(scores, method), ROBUST_GAIN[method]
-        gain = robust.value - vanilla.value
-        text = f"{threat(norm, eps)}: {robust}, {vanilla}: {points(gain)} points, needs {points(needed)}"
-        checks.append(Check(text, reaches(gain, needed)))
+        robust, clean = accuracy(scores, method, norm, eps), accuracy(scores, method)
+        checks.append(gains(threat(norm, eps), robust, vanilla, ROBUST_GAIN[method]))
         checks.append(Check(f"clean: {clean}, needs {percent(floor)} ({source})", reaches(clean.value, floor)))
     return checks
 
@@ -139,6 +139,8 @@ def grows_with_weight(scores: pd.DataFrame) -> list[Check]:
     if len(weights) < SWEEP_POINTS:
         known = ", ".join(f"{weight:g}" for weight in weights) or "none"
         raise NotTested(f"sbg at {SWEEP_POINTS} or more values of λ, vanilla counting as 0; there are: {known}")
+    if "vanilla" in methods_of(scores):
+        reference(accuracy(scores, "vanilla"))
     sweep = [Score(f"λ {w:g}", robust["value"][w], robust["error"][w], int(robust["n"][w])) for w in weights]
     checks = [beats(threat(norm, eps), sweep[-1], sweep[0])]
     for before, score in enumerate(sweep[1:], start=1):
@@ -191,9 +193,7 @@ def across_architectures(scores: pd.DataFrame) -> list[Check]:
             raise NotTested("runs of vanilla and sbg")
         norm, eps = smallest(group, "L2")
         robust, vanilla = accuracy(group, "sbg", norm, eps), accuracy(group, "vanilla", norm, eps)
-        gain, needed = robust.value - vanilla.value, ROBUST_GAIN["sbg"]
-        text = f"{arch}, {threat(norm, eps)}: {robust}, {vanilla}: {points(gain)} points, needs {points(needed)}"
-        checks.append(Check(text, reaches(gain, needed)))
+        checks.append(gains(f"{arch}, {threat(norm, eps)}", robust, vanilla, ROBUST_GAIN["sbg"]))
     return checks
 
 

@@ -80,7 +80,7 @@ def _introduction(params: Params, results: Results) -> str:
             *([f"- Machine: {machines}"] if machines else []),
             "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial (Agresti and Coull), "
             "over the n images behind a number, without the spread over training seeds. Comparisons allow for one "
-            "such error.",
+            "such error; nothing is compared with a classifier whose clean accuracy is at chance level.",
             "- Every number as CSV: [tables/all.csv](tables/all.csv)",
         ]
     )

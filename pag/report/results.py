@@ -35,6 +35,7 @@ COLUMNS = [
     "n",  # examples behind the value (toy: seeds)
     "value",  # accuracy in [0, 1], mean cosine, or seconds; NaN where it was not measured
     "error",  # standard error of the value (toy: deviation over seeds)
+    "chance",  # accuracy of naming the commonest class of the test images, beside clean accuracies; NaN if not recorded
     "paper",
     "difference",
     "median_distance",  # Foolbox
@@ -67,6 +68,7 @@ class Metrics(_Record):
     robust_accuracy: dict[str, dict[float, Accuracy | None]]  # norm -> radius -> AutoAttack accuracy
     n_examples: Annotated[int, Field(ge=1)]  # images under attack
     n_clean: Annotated[int, Field(ge=1)]  # images behind the clean accuracy
+    chance_accuracy: Accuracy | None = None  # of naming the commonest class of these images
     alignment: Annotated[float, Field(ge=-1, le=1)] | None = None  # mean cosine with SBG on held-out images
     alignment_weight: float | None = None
     classes_per_image: int | str | None = None
@@ -146,7 +148,7 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
     rows = [row for run in (*runs, *variants) for row in _run_rows(run, confs[run.dataset])]
     rows += _toy_rows(toy) if toy else []
     scores = pd.DataFrame(rows, columns=COLUMNS)
-    numbers = ["eps", "value", "error", "paper", "median_distance", "weight", "trained_eps", "train_images"]
+    numbers = ["eps", "value", "error", "chance", "paper", "median_distance", "weight", "trained_eps", "train_images"]
     scores[numbers] = scores[numbers].astype("float64")
     scores["difference"] = scores["value"] - scores["paper"]
     return Results(runs, variants, toy, scores)
@@ -207,7 +209,8 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
         "hardware": metrics.hardware,
         "note": metrics.data_note,
     }
-    rows = [_accuracy("clean", "none", metrics.clean_accuracy, metrics.n_clean, paper.paper_clean(*name))]
+    clean = _accuracy("clean", "none", metrics.clean_accuracy, metrics.n_clean, paper.paper_clean(*name))
+    rows = [clean | {"chance": metrics.chance_accuracy}]
     for norm, radii in conf.evaluation.threat_models.items():
         measured = metrics.robust_accuracy.get(norm, {})
         for eps in radii:

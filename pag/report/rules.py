@@ -65,6 +65,7 @@ class Score:
     value: float
     error: float
     n: int
+    learnt: bool = True  # the classifier's clean accuracy is above that of guessing by more than two standard errors
 
     def __str__(self) -> str:
         return f"{method_name(self.method)} {measured(self.value, self.error)} % (n = {self.n})"
@@ -103,14 +104,27 @@ def accuracy(scores: pd.DataFrame, method: str, norm: str | None = None, eps: fl
     if rows.empty:
         raise NotTested(f"the {what} of {method}")
     row = rows.iloc[0]
-    return Score(method, float(row["value"]), float(row["error"]), int(row["n"]))
+    return Score(method, float(row["value"]), float(row["error"]), int(row["n"]), _learnt(scores, method))
+
+
+def _learnt(scores: pd.DataFrame, method: str) -> bool:
+    rows = scores[(scores["run"] == "main") & (scores["method"] == method) & (scores["measure"] == "clean")]
+    return not (rows["value"] <= rows["chance"] + 2 * rows["error"]).any()  # False where chance is not known
 
 
 def mean_accuracy(scores: pd.DataFrame, method: str, models: list[tuple[str, float]]) -> Score:
     """Mean over threat models; the same images are behind each, so the error is the mean of their errors."""
     parts = [accuracy(scores, method, *model) for model in models]
     size = len(parts)
-    return Score(method, sum(p.value for p in parts) / size, sum(p.error for p in parts) / size, parts[0].n)
+    value, error = sum(p.value for p in parts) / size, sum(p.error for p in parts) / size
+    return Score(method, value, error, parts[0].n, parts[0].learnt)
+
+
+def reference(score: Score) -> Score:
+    """A score to compare with. Raises NotTested if its classifier guesses: to be better would support nothing."""
+    if not score.learnt:
+        raise NotTested(f"a run of {score.method} with more than chance in clean accuracy")
+    return score
 
 
 def reaches(value: float, needed: float) -> bool:
@@ -128,6 +142,11 @@ def at_least(where: str, ours: Score, other: Score) -> Check:
     return Check(text, difference >= -error)
 
 
+def gains(where: str, ours: Score, other: Score, needed: float) -> Check:
+    gain = ours.value - reference(other).value
+    return Check(f"{where}: {ours}, {other}: {points(gain)} points, needs {points(needed)}", reaches(gain, needed))
+
+
 def _compare(where: str, ours: Score, other: Score) -> tuple[str, float, float]:
-    difference, error = ours.value - other.value, (ours.error**2 + other.error**2) ** 0.5
+    difference, error = ours.value - reference(other).value, (ours.error**2 + other.error**2) ** 0.5
     return f"{where}: {ours}, {other}: {points(difference)} ± {percent(error)} points", difference, error

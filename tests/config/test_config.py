@@ -5,11 +5,11 @@ import math
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from pag.config.conf import load_conf
 from pag.config.params import load_params
-from pag.config.section import ConfigError
+from pag.config.section import ConfigError, read_yaml
 from pag.config.toy import load_toy
 
 ROOT = Path(__file__).parents[2]
@@ -31,20 +31,20 @@ def test_all_confs_have_the_same_sections_and_methods() -> None:
     shapes = {
         name: (set(content), set(content["methods"]))
         for name in CONFS
-        for content in [yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())]
+        for content in [read_yaml(ROOT / "conf" / f"{name}.yaml")]
     }
     assert len({repr(sorted(map(sorted, shape))) for shape in shapes.values()}) == 1, shapes
 
 
 def broken_conf(tmp_path: Path, key: str, value: object) -> ConfigError:
     """The error of digits' conf with one key changed; the key path is dotted, '/' where a key holds a dot."""
-    content = copy.deepcopy(yaml.safe_load((ROOT / "conf/digits.yaml").read_text()))
+    content = copy.deepcopy(read_yaml(ROOT / "conf/digits.yaml"))
     *parents, last = key.split(".")
     section = content
     for parent in parents:
         section = section[parent]
     section[last] = value
-    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(content))
+    YAML().dump(content, tmp_path / "digits.yaml")
     with pytest.raises(ConfigError) as caught:
         load_conf("digits", tmp_path)
     message = str(caught.value)
@@ -108,8 +108,8 @@ def test_bad_conf_is_refused_with_the_key(tmp_path: Path, key: str, value: objec
     ],
 )
 def test_bad_params_are_refused_with_the_key(tmp_path: Path, change: dict, expected: str) -> None:
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content | change))
+    content = read_yaml(ROOT / "params.yaml")
+    YAML().dump(content | change, tmp_path / "params.yaml")
     with pytest.raises(ConfigError) as caught:
         load_params(tmp_path / "params.yaml")
     assert expected in str(caught.value)
@@ -140,3 +140,18 @@ def test_weight_is_by_architecture_with_a_default(tmp_path: Path) -> None:
     assert aligned.for_arch("unheard-of") == aligned.weight["default"]
     assert conf.methods.aligned("sbg", "at-l2") is conf.methods.at_pag
     assert conf.methods.aligned("nn", "trades-linf") is conf.methods.trades_pag
+
+
+@pytest.mark.parametrize("written", ["1e-05", "1e-5", "1.0e-5", "0.00001"])
+def test_numbers_are_read_as_dvc_writes_them(tmp_path, written):
+    """`dvc exp run -S lambda=0.00001` writes 1e-05."""
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text().replace("lambda: null", f"lambda: {written}"))
+    assert load_params(path).weight == 0.00001
+
+
+def test_a_key_given_twice_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text() + "\nseed: 1\n")
+    with pytest.raises(ConfigError, match=r"params.yaml is not valid YAML: .* duplicate key \"seed\""):
+        load_params(path)

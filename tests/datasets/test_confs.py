@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pag.config.conf import Conf, load_conf
+from pag.config.section import read_yaml
 from pag.datasets import LOADERS
 
 FOLDER = Path(__file__).parents[2] / "conf"
@@ -24,7 +24,7 @@ def test_loader_exists(conf):
 
 
 def test_same_sections_in_every_file():
-    files = [yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) for name in NAMES]
+    files = [read_yaml(FOLDER / f"{name}.yaml") for name in NAMES]
     for content in files:
         assert list(content) == list(files[0])
         assert list(content["methods"]) == list(files[0]["methods"])

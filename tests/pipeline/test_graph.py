@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from closure import ROOT, closure
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+from pag.config.section import read_yaml
+
+STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 REGISTRIES = {Path("pag/datasets"), Path("pag/classifiers"), Path("pag/report")}  # declared as a whole
 
 

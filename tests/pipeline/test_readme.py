@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from closure import ROOT
 
 from pag.config.conf import load_conf
+from pag.config.section import read_yaml
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -45,7 +45,7 @@ def substituted(command: str) -> str:
 
 def test_overrides_name_existing_keys() -> None:
     for file, key in re.findall(r"-S '?(?:(conf/\w+\.yaml):)?(?:\+\+)?([\w.]+)=", README):
-        content = yaml.safe_load((ROOT / (file or "params.yaml")).read_text())
+        content = read_yaml(ROOT / (file or "params.yaml"))
         if file:  # with the keys that it leaves at their defaults
             content = load_conf(Path(file).stem, ROOT / "conf").model_dump()
         for part in key.split("."):
@@ -55,7 +55,7 @@ def test_overrides_name_existing_keys() -> None:
 
 def test_the_stage_that_it_names_exists() -> None:
     (stage,) = re.findall(r"dvc repro (\w+)@", README)
-    assert stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert stage in read_yaml(ROOT / "dvc.yaml")["stages"]
 
 
 def test_the_files_that_it_links_exist() -> None:

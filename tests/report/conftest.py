@@ -49,6 +49,7 @@ def metrics_of(numbers: tuple[float, ...]) -> dict[str, Any]:
         "robust_accuracy": {"L2": {"0.5": l2, "1.0": l2_large}, "Linf": {"0.1": linf, "0.2": linf_large}},
         "n_examples": 200,
         "n_clean": 360,
+        "chance_accuracy": 0.103,
         "alignment": alignment,
         "alignment_weight": None,
         "classes_per_image": 1,

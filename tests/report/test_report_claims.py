@@ -158,6 +158,21 @@ def test_a_missing_number_makes_a_claim_untested_not_refuted(metrics):
     assert (finding.outcome, finding.missing) == ("not tested here", "the accuracy at L∞ 0.2 of sbg")
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 6])
+def test_a_claim_is_not_tested_against_a_classifier_that_guesses(metrics, number):
+    for method in ("vanilla", "at-l2", "at-linf", "oi", "cm", "nn"):
+        metrics.change(method, clean_accuracy=0.134)  # chance is 10.3 %, two standard errors are 3.5
+    (finding,) = findings(metrics, number)
+    assert finding.outcome == "not tested here"
+    assert finding.missing.endswith("with more than chance in clean accuracy")
+
+
+def test_a_classifier_that_alignment_has_broken_refutes_its_claim(metrics):
+    metrics.change("sbg", clean_accuracy=0.103)
+    metrics.change_robust("sbg", "L2", "0.5", 0.10)
+    assert outcome(metrics, 1) == outcome(metrics, 2) == "does not hold"
+
+
 def test_claims_name_what_they_need_when_methods_were_not_run(metrics):
     metrics.lists |= {"baselines": ["vanilla"], "realizations": [], "robust": []}
     missing = {n: findings(metrics, n)[0].missing for n in (1, 2, 3, 4, 6, 7, 9)}

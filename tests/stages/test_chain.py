@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from workspace import Workspace
 
+from pag.config.section import read_yaml
 from pag.datasets.base import load
 
 
@@ -125,4 +125,4 @@ def test_previews_hold_one_gradient_per_shown_class(chain: Workspace) -> None:
 
 
 def test_what_the_chain_was_run_with_is_valid(chain: Workspace) -> None:
-    assert yaml.safe_load((chain.folder / "conf/digits.yaml").read_text())["classifier"]["epochs"] == 1
+    assert read_yaml(chain.folder / "conf/digits.yaml")["classifier"]["epochs"] == 1

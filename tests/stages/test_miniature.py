@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from workspace import Workspace
 
 from benchmarks import miniature
 from benchmarks.miniature_data import CIFAR10_JPEG, SHARED, provide
 from pag.config.conf import DataConfig, load_conf
+from pag.config.section import read_yaml
 from pag.datasets.preparation import prepare
 from stages.preset import load_preset
 
@@ -85,7 +85,7 @@ def test_presets_that_share_datasets_share_a_copy(monkeypatch: pytest.MonkeyPatc
 def test_a_shrunk_conf_keeps_the_radii_of_the_paper(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    before = yaml.safe_load((ROOT / "conf/stl10.yaml").read_text())["evaluation"]["threat_models"]
+    before = read_yaml(ROOT / "conf/stl10.yaml")["evaluation"]["threat_models"]
     miniature.shrink_paper(tmp_path, ["stl10"])
     conf = load_conf("stl10", tmp_path / "conf")
     assert conf.evaluation.threat_models == before

@@ -4,14 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from workspace import Workspace
 
 from pag.config.conf import load_conf
 from pag.config.params import load_params
-from pag.config.section import ConfigError
+from pag.config.section import ConfigError, read_yaml
 from pag.config.variants import variant_of
 from pag.report.paper_tables import TABLES
 from stages.preset import NOTHING, STOP, arguments, load_preset, names
@@ -48,9 +47,7 @@ def test_a_preset_makes_a_valid_experiment(workspace: Workspace, name: str) -> N
     apply(words)
     params, preset = load_params(), load_preset(name)
     assert {**NOTHING, **preset.params} == {
-        key: value
-        for key, value in yaml.safe_load((workspace.folder / "params.yaml").read_text()).items()
-        if "seed" not in key
+        key: value for key, value in read_yaml(workspace.folder / "params.yaml").items() if "seed" not in key
     }
     for dataset in params.datasets:
         conf = load_conf(dataset)
@@ -72,9 +69,9 @@ def test_a_preset_does_not_depend_on_the_one_before(workspace: Workspace, name: 
 
 def test_the_defaults_are_the_confs_own_values_and_cover_every_changed_key() -> None:
     """A preset that changed another key would leave it to the next preset of that dataset."""
-    defaults = yaml.safe_load((ROOT / "presets" / "defaults.yaml").read_text())
+    defaults = read_yaml(ROOT / "presets" / "defaults.yaml")
     for name in PRESETS:
-        for dataset, values in yaml.safe_load((ROOT / "presets" / f"{name}.yaml").read_text()).get("conf", {}).items():
+        for dataset, values in read_yaml(ROOT / "presets" / f"{name}.yaml").get("conf", {}).items():
             assert set(values) <= set(defaults[dataset]), name
     for dataset, values in defaults.items():
         conf = load_conf(dataset, ROOT / "conf")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from benchmarks.miniature import edit, shrink
+from pag.config.section import read_yaml
 from stages.command import run_stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,13 +35,13 @@ class Workspace:
 
     def set(self, path: str, value: Any, file: str = "conf/digits.yaml") -> None:
         """Change one value of a parameter file; `path` is dotted."""
-        content = yaml.safe_load((self.folder / file).read_text())
+        content = read_yaml(self.folder / file)
         section = content
         *parents, last = path.split(".")
         for parent in parents:
             section = section[parent]
         section[last] = value
-        (self.folder / file).write_text(yaml.safe_dump(content, sort_keys=False))
+        YAML().dump(content, self.folder / file)
 
     def run(self, monkeypatch: pytest.MonkeyPatch, stage: str, *arguments: str) -> int:
         """The exit code of ``python -m stages.<stage> <arguments>``."""
