@@ -47,7 +47,7 @@ PAPER_CONF: dict[str, dict[str, Any]] = {
     "distill": {"heldout_images": 2},
     "heuristics": {"nn_candidates": 2},
     "classifier": {"batch_size": 12},
-    "evaluation": {"images": 4},
+    "evaluation": {"images": 2},
 }
 PGD_STEPS = 1  # of adversarial training and TRADES
 LARGE_EPS = {"steps": 1, "images": 1}
@@ -269,6 +269,7 @@ def main(datasets: tuple[str, ...], presets: tuple[str, ...]) -> None:
     try:
         if presets:
             os.environ.setdefault("OMP_NUM_THREADS", "1")  # two copies are at work at a time
+            os.environ["PYTHONUNBUFFERED"] = "1"  # so that their lines come when they are printed
             run_presets(names(ROOT / "presets") if "all" in presets else list(presets))
         if datasets or not presets:
             run_datasets(list(datasets or ["digits"]))
