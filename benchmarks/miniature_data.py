@@ -52,7 +52,7 @@ def _tiny_imagenet(folder: Path) -> dict[str, Any]:
 
 
 def _limits(num_classes: int) -> dict[str, Any]:
-    """Of each class an image to validate with, one to test with, and one to train with, or two where a preset runs NN."""
+    """Of each class an image to validate, one to test and one to train with; two to train where a preset runs NN."""
     train = PER_CLASS["train"] if num_classes == 10 else 2
     limits = {"train_limit": train * num_classes, "test_limit": PER_CLASS["test"] * num_classes}
     return limits | {"validation_fraction": 1 / train}

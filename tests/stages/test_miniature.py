@@ -36,9 +36,9 @@ def test_figure_8_and_a_training_step_on_real_images(tmp_path: Path, monkeypatch
     assert 20 < images.std() < 100  # pictures, not noise or a plain colour
 
 
-@pytest.mark.parametrize(("dataset", "classes", "side"), [("stl10", 10, 96), ("cifar100", 100, 32)])
+@pytest.mark.parametrize(("dataset", "classes", "side", "train"), [("stl10", 10, 96, 20), ("cifar100", 100, 32, 100)])
 def test_generated_files_have_the_official_format(
-    dataset: str, classes: int, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: str, classes: int, side: int, train: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torchvision.datasets as sets
 
@@ -47,7 +47,7 @@ def test_generated_files_have_the_official_format(
     config = load_conf(dataset, ROOT / "conf").data.model_copy(update=provide(dataset, tmp_path))
     prepared = prepare(dataset, config, seed=0)
     assert prepared.image_shape == (3, side, side)
-    assert [len(split) for _, split in prepared.splits()] == [2 * classes, classes, classes]
+    assert [len(split) for _, split in prepared.splits()] == [train, classes, classes]
     assert config.note == "generated images"
 
 
@@ -56,7 +56,7 @@ def test_tiny_imagenet_is_generated_where_the_real_one_is_not(tmp_path: Path, mo
     config = load_conf("tinyimagenet", ROOT / "conf").data.model_copy(update=provide("tinyimagenet", tmp_path))
     assert isinstance(config, DataConfig)
     prepared = prepare("tinyimagenet", config, seed=0)
-    assert [len(split) for _, split in prepared.splits()] == [40, 20, 20]
+    assert [len(split) for _, split in prepared.splits()] == [20, 20, 20]
 
 
 def test_the_shortened_code_is_code_and_still_has_what_it_shortens(tmp_path: Path) -> None:
