@@ -40,7 +40,9 @@ def test_validation_images_are_counted_noted_and_not_measured_against_test_image
     assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla") == 0
     metrics = json.loads((tmp_path / "results/metrics/digits/cnn/vanilla.json").read_text())
     assert metrics["alignment"] is None  # the held-out directions are of test images
-    assert metrics["n_clean"] == len(load(tmp_path / "data/digits/images").validation)
+    labels = load(tmp_path / "data/digits/images").validation.labels
+    assert metrics["n_clean"] == len(labels)
+    assert metrics["chance_accuracy"] == max((labels == y).mean() for y in range(10))
     assert metrics["data_note"] == "validation images"
 
 
