@@ -127,7 +127,8 @@ def shrink_paper(folder: Path, datasets: Iterable[str]) -> None:
         edit(path, provide(dataset, folder / "raw" / dataset), "data")
         for section, values in PAPER_CONF.items():
             edit(path, values, section)
-        edit(path, {"classes_per_image": min(2, before["alignment"]["classes_per_image"])}, "alignment")
+        classes = before["alignment"]["classes_per_image"]
+        edit(path, {"classes_per_image": 2 if classes == "all" else min(2, classes)}, "alignment")
         evaluation = before["evaluation"]
         kept = {"threat_models": evaluation["threat_models"], "large_eps": evaluation["large_eps"] | LARGE_EPS}
         edit(path, kept, "evaluation")
@@ -170,7 +171,10 @@ def dvc(folder: Path, *arguments: str) -> str:
 
 
 def run(folder: Path, command: Sequence[str], prefix: str = "") -> str:
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # lines come when they are printed
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
@@ -269,7 +273,6 @@ def main(datasets: tuple[str, ...], presets: tuple[str, ...]) -> None:
     try:
         if presets:
             os.environ.setdefault("OMP_NUM_THREADS", "1")  # two copies are at work at a time
-            os.environ["PYTHONUNBUFFERED"] = "1"  # so that their lines come when they are printed
             run_presets(names(ROOT / "presets") if "all" in presets else list(presets))
         if datasets or not presets:
             run_datasets(list(datasets or ["digits"]))

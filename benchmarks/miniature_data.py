@@ -14,7 +14,8 @@ from torchvision.datasets import CIFAR10, CIFAR100, STL10
 SHARED = Path(os.environ.get("PAG_SHARED", Path(__file__).resolve().parents[1] / "../shared")) / "data"
 CIFAR10_JPEG, TINY_IMAGENET = "cifar10-jpeg.tar.xz", "tiny-imagenet-200-subset.tar.xz"
 TINY_CLASSES = 20
-PER_CLASS = {"train": 3, "test": 1}
+PER_CLASS = {"train": 3, "test": 1}  # one to validate with, two to train with, since NN needs another one
+FEWER = {"train": 2, "test": 1}  # where there are many classes, and no preset with NN
 
 
 def provide(dataset: str, folder: Path) -> dict[str, Any]:
@@ -48,28 +49,26 @@ def _tiny_imagenet(folder: Path) -> dict[str, Any]:
     else:
         _generate_tiny_imagenet(root)
         note = "generated images"
-    return {"root": str(root), "note": note} | _limits(TINY_CLASSES)
+    return {"root": str(root), "note": note} | _limits(TINY_CLASSES, FEWER)
 
 
-def _limits(num_classes: int) -> dict[str, Any]:
-    """Of each class an image to validate, one to test and one to train with; two to train where a preset runs NN."""
-    train = PER_CLASS["train"] if num_classes == 10 else 2
-    limits = {"train_limit": train * num_classes, "test_limit": PER_CLASS["test"] * num_classes}
-    return limits | {"validation_fraction": 1 / train}
+def _limits(num_classes: int, per_class: dict[str, int] = PER_CLASS) -> dict[str, Any]:
+    limits = {f"{part}_limit": count * num_classes for part, count in per_class.items()}
+    return limits | {"validation_fraction": 1 / per_class["train"]}
 
 
 def _cifar(folder: Path, kind: type[CIFAR10]) -> dict[str, Any]:
     """torchvision's pickles."""
-    num_classes, key = (100, "fine_labels") if kind is CIFAR100 else (10, "labels")
+    num_classes, key, per_class = (100, "fine_labels", FEWER) if kind is CIFAR100 else (10, "labels", PER_CLASS)
     home = folder / kind.base_folder
     home.mkdir()
     for part, files in (("train", kind.train_list), ("test", kind.test_list)):
         for name, _ in files:
-            labels = [y for y in range(num_classes) for _ in range(PER_CLASS[part])]
+            labels = [y for y in range(num_classes) for _ in range(per_class[part])]
             (home / name).write_bytes(pickle.dumps({"data": _pixels(labels, 32).reshape(len(labels), -1), key: labels}))
     names = [f"class {y}" for y in range(num_classes)]
     (home / kind.meta["filename"]).write_bytes(pickle.dumps({kind.meta["key"]: names}))
-    return {"root": str(folder), "note": "generated images"} | _limits(num_classes)
+    return {"root": str(folder), "note": "generated images"} | _limits(num_classes, per_class)
 
 
 def _stl10(folder: Path) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def _unpack_classes(archive: Path, root: Path) -> None:
                     if wnid not in taken and len(taken) == TINY_CLASSES:
                         continue
                     taken[wnid] = taken.get(wnid, 0) + 1
-                    wanted = taken[wnid] <= PER_CLASS["train"]
+                    wanted = taken[wnid] <= FEWER["train"]
                 case ("val", *_) | ("words.txt",):
                     wanted = member.isfile()
                 case _:
@@ -120,8 +119,8 @@ def _generate_tiny_imagenet(root: Path) -> None:
     wnids = [f"n{y:08}" for y in range(TINY_CLASSES)]
     annotations = []
     for y, wnid in enumerate(wnids):
-        for index, pixels in enumerate(_pixels([y] * (PER_CLASS["train"] + 1), 64)):
-            part = "val" if index == PER_CLASS["train"] else f"train/{wnid}"
+        for index, pixels in enumerate(_pixels([y] * (FEWER["train"] + 1), 64)):
+            part = "val" if index == FEWER["train"] else f"train/{wnid}"
             path = root / part / "images" / f"{wnid}_{index}.JPEG"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.transpose(1, 2, 0)).save(path)

@@ -1,6 +1,7 @@
 """validate: every parameter file, whatever else is up to date; a misspelt key would otherwise do nothing, silently.
 
-Names that only a later stage looks up are looked up here too: a whole `dvc repro` stops at them before it trains.
+Architectures, attacks and variants, which only later stages look up, are looked up here too: a whole `dvc repro` stops
+at a wrong one before it trains.
 """
 
 from collections.abc import Iterable

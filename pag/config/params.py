@@ -27,6 +27,13 @@ class Params(Section):
     noise_level_figures: list[str]  # datasets whose SBG is drawn over the noise levels
 
     @model_validator(mode="after")
+    def _nothing_is_listed_twice(self) -> "Params":
+        for key, names in self:
+            if isinstance(names, list) and len(set(names)) < len(names):
+                raise ValueError(f"{key}: '{max(names, key=names.count)}' is listed twice")
+        return self
+
+    @model_validator(mode="after")
     def _stores_exist(self) -> "Params":
         for name in {*self.realizations, *self.robust_realizations} - {"sbg", *self.heuristics}:
             raise ValueError(f"realization '{name}' is trained on but not distilled: add it to heuristics")

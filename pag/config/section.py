@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 Norm = Literal["L2", "Linf"]
@@ -34,7 +35,7 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """A block of parameters: unknown keys and wrong types are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -51,12 +52,14 @@ def load(model: type[Model], path: Path) -> Model:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a file, read as DVC reads and writes it (YAML 1.2: 1e-3 is a number, `on` is text)."""
+    """The content of a file, by the rules that DVC writes it with (YAML 1.2: 1e-05 is a number, `on` is text)."""
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: run from the repository's root")
     try:
         return YAML(typ="safe", pure=True).load(path)
-    except YAMLError as error:
+    except DuplicateKeyError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error.problem}, line {error.problem_mark.line + 1}") from None
+    except (YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
@@ -78,6 +81,8 @@ def _first_problem(error: ValidationError, model: type[Section]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{key}: missing"
+    if problem["type"] == "model_type":
+        return f"{key + ': ' if key else ''}expected keys with values (got {problem['input']!r})"
     return f"{key}: {message} (got {problem['input']!r})" if key and problem["type"] != "value_error" else message
 
 

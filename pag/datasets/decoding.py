@@ -67,9 +67,9 @@ def decode(tree: FileTree, names: Sequence[str], image_size: int | None, mode: s
             first, expected = name, _describe(image)
             images = np.empty((len(names), CHANNELS[image.mode], image.height, image.width), dtype=np.uint8)
         if _describe(image) != expected:
+            advice = "set data.image_size" if CHANNELS[image.mode] == images.shape[1] else "convert the images"
             raise SourceError(
-                f"{name} is {_describe(image)}, but {first} is {expected}: all images need one size and mode "
-                "(data.image_size resizes)"
+                f"{name} is {_describe(image)}, but {first} is {expected}: all images need one size and mode, {advice}"
             )
         pixels = np.asarray(image)
         images[position[name]] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -2,6 +2,8 @@
 
 from pathlib import PurePosixPath
 
+from PIL import Image
+
 from pag.config.conf import DataConfig
 from pag.datasets.decoding import decode_splits
 from pag.datasets.source import Source, SourceError, raw_root
@@ -15,7 +17,8 @@ def read(config: DataConfig) -> Source:
     """The images in order of class and file name; only those within the limits are decoded.
 
     Without a folder `test` the source has no test part. Raises SourceError for another layout, a class without
-    images, a test class that is not in train, and images that cannot be used (see :func:`decode_splits`).
+    images, a test class that is not in train, and images that cannot be used (see :func:`decode_splits`) or are of a
+    format that is not read.
     """
     tree = FileTree(raw_root(config))
     train, test = _files_by_class(tree, "train"), _files_by_class(tree, "test")
@@ -34,7 +37,10 @@ def _files_by_class(tree: FileTree, part: str) -> dict[str, list[str]]:
     files: dict[str, list[str]] = {}
     for name in (name for name in tree.names if name.startswith(f"{part}/") and name != f"{part}/"):
         path = PurePosixPath(name)
-        is_image = path.suffix.lower() in SUFFIXES and not name.endswith("/")
+        suffix = path.suffix.lower()
+        is_image = suffix in SUFFIXES and not name.endswith("/")
+        if suffix in Image.registered_extensions() and not is_image and not name.endswith("/"):
+            raise SourceError(f"{name} of {tree.root} is not of {', '.join(SUFFIXES)}: convert or remove it")
         if is_image and len(path.parts) != 3:
             raise SourceError(f"{name} of {tree.root} is not in the folder of a class: {LAYOUT}")
         if len(path.parts) > 2 or name.endswith("/"):

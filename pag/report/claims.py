@@ -19,11 +19,12 @@ from pag.report.rules import (
     beats,
     claim,
     gains,
+    judged,
+    learnt,
     mean_accuracy,
     methods_of,
     present,
     reaches,
-    reference,
     smallest,
     threat_models,
 )
@@ -41,8 +42,8 @@ ALIGNMENT_SLACK = 0.02  # a mean cosine this much lower counts as equal
     1,
     "Every realisation makes the model far more robust than vanilla, at a competitive clean accuracy.",
     "At the smallest L2 radius OI, CM and NN each reach vanilla + 10 points and SBG vanilla + 25. Clean accuracy "
-    "is competitive if it is at most 5 points below the lowest clean accuracy of adversarial training or TRADES; "
-    "where neither ran, at most 20 points below vanilla.",
+    "is competitive if it is at most 5 points below the lowest clean accuracy of adversarial training or TRADES (of "
+    "those above chance level); without them, at most 20 points below vanilla.",
 )
 def robust_gain(scores: pd.DataFrame) -> list[Check]:
     tested = present(scores, REALIZATIONS)
@@ -51,17 +52,18 @@ def robust_gain(scores: pd.DataFrame) -> list[Check]:
     norm, eps = smallest(scores, "L2")
     vanilla = accuracy(scores, "vanilla", norm, eps)
     robust_runs = [m for m in methods_of(scores) if "+" not in m and m.startswith(("at-", "trades-"))]
-    if robust_runs:
-        lowest = min((accuracy(scores, method) for method in robust_runs), key=lambda score: score.value)
-        floor, source = reference(lowest).value - CLEAN_BELOW_ROBUST, f"{lowest} − {100 * CLEAN_BELOW_ROBUST:g}"
+    trained = [score for method in robust_runs if (score := accuracy(scores, method)).learnt]
+    if trained:
+        reference, below = min(trained, key=lambda score: score.value), CLEAN_BELOW_ROBUST
     else:
-        plain = reference(accuracy(scores, "vanilla"))
-        floor, source = plain.value - CLEAN_BELOW_VANILLA, f"{plain} − {100 * CLEAN_BELOW_VANILLA:g}"
+        reference, below = accuracy(scores, "vanilla"), CLEAN_BELOW_VANILLA
+    floor = reference.value - below
     checks = []
     for method in tested:
         robust, clean = accuracy(scores, method, norm, eps), accuracy(scores, method)
         checks.append(gains(threat(norm, eps), robust, vanilla, ROBUST_GAIN[method]))
-        checks.append(Check(f"clean: {clean}, needs {percent(floor)} ({source})", reaches(clean.value, floor)))
+        text = f"clean: {clean}, needs {percent(floor)} ({reference} − {100 * below:g})"
+        checks.append(Check(text, judged(clean, reference, reaches(clean.value, floor))))
     return checks
 
 
@@ -139,9 +141,10 @@ def grows_with_weight(scores: pd.DataFrame) -> list[Check]:
     if len(weights) < SWEEP_POINTS:
         known = ", ".join(f"{weight:g}" for weight in weights) or "none"
         raise NotTested(f"sbg at {SWEEP_POINTS} or more values of λ, vanilla counting as 0; there are: {known}")
-    if "vanilla" in methods_of(scores):
-        reference(accuracy(scores, "vanilla"))
-    sweep = [Score(f"λ {w:g}", robust["value"][w], robust["error"][w], int(robust["n"][w])) for w in weights]
+    sweep = []
+    for w in weights:
+        value, error, n = (robust[column][w] for column in ("value", "error", "n"))
+        sweep.append(Score(f"λ {w:g}", value, error, int(n), learnt(swept[swept["weight"] == w])))
     checks = [beats(threat(norm, eps), sweep[-1], sweep[0])]
     for before, score in enumerate(sweep[1:], start=1):
         checks.append(at_least(threat(norm, eps), score, max(sweep[:before], key=lambda smaller: smaller.value)))

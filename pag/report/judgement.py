@@ -1,7 +1,7 @@
 """Which of the paper's claims hold on which group of scores.
 
 A claim is judged on one group: one dataset and architecture, one dataset, or the toy experiment. It holds if every
-check of its rule does.
+check of its rule does, and does not if one fails; if none fails but one could not be judged, it is not tested.
 """
 
 from dataclasses import dataclass
@@ -49,5 +49,10 @@ def _finding(entry: Claim, group: str, scores: pd.DataFrame) -> Finding:
         checks = entry.checks(scores)
     except NotTested as missing:
         return Finding(entry, group, "not tested here", (), str(missing))
-    holds = all(check.satisfied for check in checks)
-    return Finding(entry, group, "holds" if holds else "does not hold", tuple(checks), None)
+    outcomes = {check.satisfied for check in checks}
+    if False in outcomes:
+        return Finding(entry, group, "does not hold", tuple(checks), None)
+    if None in outcomes:
+        needed = "a classifier above chance level to compare with"
+        return Finding(entry, group, "not tested here", tuple(checks), needed)
+    return Finding(entry, group, "holds", tuple(checks), None)

@@ -15,7 +15,7 @@ from pag.report.judgement import Finding, judge
 from pag.report.paper import load_paper
 from pag.report.paper_tables import paper_sections
 from pag.report.results import Results, Run, read_results
-from pag.report.rules import CLAIMS, Claim
+from pag.report.rules import CHANCE, CLAIMS, Claim
 from pag.report.studies import study_sections
 from pag.report.style import save
 
@@ -50,7 +50,7 @@ def _write_tables(results: Results, folder: Path) -> None:
 
 
 def _page(params: Params, confs: dict[str, Conf], results: Results, shown: Sequence[Illustration]) -> str:
-    sections = [_introduction(params, results), _claims(judge(results.scores))]
+    sections = [_introduction(params, results), _claims(judge(results.scores), results.scores)]
     sections += ["## The paper's tables", *paper_sections(results.scores)]
     for dataset in params.datasets:
         sections += [f"## {dataset}", _settings(confs[dataset])]
@@ -80,7 +80,7 @@ def _introduction(params: Params, results: Results) -> str:
             *([f"- Machine: {machines}"] if machines else []),
             "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial (Agresti and Coull), "
             "over the n images behind a number, without the spread over training seeds. Comparisons allow for one "
-            "such error; nothing is compared with a classifier whose clean accuracy is at chance level.",
+            "such error.",
             "- Every number as CSV: [tables/all.csv](tables/all.csv)",
         ]
     )
@@ -95,13 +95,15 @@ def _settings(conf: Conf) -> str:
     )
 
 
-def _claims(findings: Sequence[Finding]) -> str:
+def _claims(findings: Sequence[Finding], scores: pd.DataFrame) -> str:
     def outcomes(claim: Claim) -> str:
         own = [f"{finding.group}: **{finding.outcome}**" for finding in findings if finding.claim is claim]
         return "; ".join(own) or "**not tested here**"
 
     overview = tables.markdown(["", "Claim", "Outcome"], [[str(c.number), c.statement, outcomes(c)] for c in CLAIMS])
     lines = ["## Claims", "", overview.replace("| :-- | --: | --: |", "| :-- | :-- | :-- |")]
+    recorded = scores.loc[(scores["measure"] == "clean") & (scores["dataset"] != "toy"), "chance"].notna()
+    lines += ["", CHANCE] if recorded.all() else []  # metrics of earlier versions lack it
     for claim in CLAIMS:
         lines += ["", f"### Claim {claim.number}: {claim.statement}", "", f"Rule: {claim.rule}"]
         for finding in findings:
@@ -112,7 +114,8 @@ def _claims(findings: Sequence[Finding]) -> str:
 
 def _finding(finding: Finding) -> list[str]:
     missing = f" (missing: {finding.missing})" if finding.missing else ""
-    checks = [f"- {'yes' if check.satisfied else 'no'} — {check.text}" for check in finding.checks]
+    words = {True: "yes", False: "no", None: "not judged"}
+    checks = [f"- {words[check.satisfied]} — {check.text}" for check in finding.checks]
     return [f"**{finding.group}: {finding.outcome}**{missing}", *([""] if checks else []), *checks]
 
 

@@ -35,7 +35,7 @@ COLUMNS = [
     "n",  # examples behind the value (toy: seeds)
     "value",  # accuracy in [0, 1], mean cosine, or seconds; NaN where it was not measured
     "error",  # standard error of the value (toy: deviation over seeds)
-    "chance",  # accuracy of naming the commonest class of the test images, beside clean accuracies; NaN if not recorded
+    "chance",  # accuracy of naming the commonest class of the images, beside clean accuracies; NaN: not recorded
     "paper",
     "difference",
     "median_distance",  # Foolbox

@@ -3,6 +3,9 @@
 Accuracies of different classifiers are compared with the standard error of their difference, as if the images were
 independent draws; the spread over training seeds is not in it. "Beats" means above by more than that error, "at least"
 not below by more than it: one standard error, so single outcomes near a margin are weak evidence.
+
+A classifier that only guesses has a robust accuracy all the same, that of guessing. It satisfies no check, and a
+comparison with it is not judged.
 """
 
 from collections.abc import Callable
@@ -14,6 +17,10 @@ import pandas as pd
 from pag.report.formats import measured, method_name, percent, points, threat
 
 BEATS = "“Beats” means above by more than one standard error of the difference."
+CHANCE = (
+    "A classifier is at chance level if its clean accuracy is not above that of naming the commonest class by more "
+    "than two standard errors: it satisfies no check, and comparisons with it are not judged."
+)
 AT_LEAST = "“At least” means not below by more than one standard error of the difference."
 
 
@@ -26,11 +33,11 @@ class Check:
     """One comparison of a rule, written out with its numbers."""
 
     text: str
-    satisfied: bool
+    satisfied: bool | None  # None: the classifier to compare with is at chance level
 
 
-# What one group of scores is: the main runs of a dataset and architecture; those and the λ sweep; the runs on one
-# number of training images; all architectures of a dataset; the toy experiment.
+# What one group of scores is: the main runs of a dataset and architecture; those and the λ sweep; all architectures of
+# a dataset; the toy experiment.
 Scope = Literal["arch", "sweep", "dataset", "toy"]
 ClaimChecks = Callable[[pd.DataFrame], list[Check]]
 
@@ -65,10 +72,11 @@ class Score:
     value: float
     error: float
     n: int
-    learnt: bool = True  # the classifier's clean accuracy is above that of guessing by more than two standard errors
+    learnt: bool  # the classifier is above chance level
 
     def __str__(self) -> str:
-        return f"{method_name(self.method)} {measured(self.value, self.error)} % (n = {self.n})"
+        level = "" if self.learnt else ", at chance level"
+        return f"{method_name(self.method)} {measured(self.value, self.error)} % (n = {self.n}{level})"
 
 
 def methods_of(scores: pd.DataFrame) -> list[str]:
@@ -104,12 +112,14 @@ def accuracy(scores: pd.DataFrame, method: str, norm: str | None = None, eps: fl
     if rows.empty:
         raise NotTested(f"the {what} of {method}")
     row = rows.iloc[0]
-    return Score(method, float(row["value"]), float(row["error"]), int(row["n"]), _learnt(scores, method))
+    own = scores[(scores["run"] == "main") & (scores["method"] == method)]
+    return Score(method, float(row["value"]), float(row["error"]), int(row["n"]), learnt(own))
 
 
-def _learnt(scores: pd.DataFrame, method: str) -> bool:
-    rows = scores[(scores["run"] == "main") & (scores["method"] == method) & (scores["measure"] == "clean")]
-    return not (rows["value"] <= rows["chance"] + 2 * rows["error"]).any()  # False where chance is not known
+def learnt(scores: pd.DataFrame) -> bool:
+    """Whether one classifier is above chance level; taken to be where its metrics do not say what chance is."""
+    clean = scores[scores["measure"] == "clean"]
+    return not (clean["value"] <= clean["chance"] + 2 * clean["error"]).any()
 
 
 def mean_accuracy(scores: pd.DataFrame, method: str, models: list[tuple[str, float]]) -> Score:
@@ -120,13 +130,6 @@ def mean_accuracy(scores: pd.DataFrame, method: str, models: list[tuple[str, flo
     return Score(method, value, error, parts[0].n, parts[0].learnt)
 
 
-def reference(score: Score) -> Score:
-    """A score to compare with. Raises NotTested if its classifier guesses: to be better would support nothing."""
-    if not score.learnt:
-        raise NotTested(f"a run of {score.method} with more than chance in clean accuracy")
-    return score
-
-
 def reaches(value: float, needed: float) -> bool:
     """value ≥ needed, forgiving the rounding of decimal fractions."""
     return value >= needed - 1e-9
@@ -134,19 +137,25 @@ def reaches(value: float, needed: float) -> bool:
 
 def beats(where: str, ours: Score, other: Score) -> Check:
     text, difference, error = _compare(where, ours, other)
-    return Check(text, difference > error)
+    return Check(text, judged(ours, other, difference > error))
 
 
 def at_least(where: str, ours: Score, other: Score) -> Check:
     text, difference, error = _compare(where, ours, other)
-    return Check(text, difference >= -error)
+    return Check(text, judged(ours, other, difference >= -error))
 
 
 def gains(where: str, ours: Score, other: Score, needed: float) -> Check:
-    gain = ours.value - reference(other).value
-    return Check(f"{where}: {ours}, {other}: {points(gain)} points, needs {points(needed)}", reaches(gain, needed))
+    gain = ours.value - other.value
+    text = f"{where}: {ours}, {other}: {points(gain)} points, needs {points(needed)}"
+    return Check(text, judged(ours, other, reaches(gain, needed)))
+
+
+def judged(ours: Score, other: Score, satisfied: bool) -> bool | None:
+    """The outcome of a comparison of two accuracies, with what chance level makes of it."""
+    return (ours.learnt and satisfied) if other.learnt else None
 
 
 def _compare(where: str, ours: Score, other: Score) -> tuple[str, float, float]:
-    difference, error = ours.value - reference(other).value, (ours.error**2 + other.error**2) ** 0.5
+    difference, error = ours.value - other.value, (ours.error**2 + other.error**2) ** 0.5
     return f"{where}: {ours}, {other}: {points(difference)} ± {percent(error)} points", difference, error

@@ -20,6 +20,7 @@ TIDY = {
     "norm": "norm",
     "eps": "eps",
     "n": "n",
+    "chance": "chance",
     "train_images": "train_images",
     "value": "accuracy",
     "error": "standard_error",

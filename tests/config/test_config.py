@@ -102,6 +102,9 @@ def test_bad_conf_is_refused_with_the_key(tmp_path: Path, key: str, value: objec
         ({"datasets": None}, "datasets"),
         ({"archs": []}, "archs"),
         ({"seed": -1}, "seed"),
+        ({"lambda": float("inf")}, "lambda: Input should be a finite number"),
+        ({"baselines": ["vanilla", "at-l2", "vanilla"]}, "baselines: 'vanilla' is listed twice"),
+        ({"datasets": ["digits", "digits"]}, "datasets: 'digits' is listed twice"),
         ({"variants": ["lambda-1"], "variant_archs": ["rn18"]}, "variant_archs: 'rn18' is not part of the experiment"),
         ({"variants": ["lambda-1"], "variant_datasets": ["stl10"]}, "variant_datasets: 'stl10'"),
         ({"noise_level_figures": ["cifar10"]}, "noise_level_figures: 'cifar10' is not part of the experiment (digits)"),
@@ -143,15 +146,24 @@ def test_weight_is_by_architecture_with_a_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("written", ["1e-05", "1e-5", "1.0e-5", "0.00001"])
-def test_numbers_are_read_as_dvc_writes_them(tmp_path, written):
+def test_numbers_are_read_as_dvc_writes_them(tmp_path: Path, written: str) -> None:
     """`dvc exp run -S lambda=0.00001` writes 1e-05."""
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text().replace("lambda: null", f"lambda: {written}"))
     assert load_params(path).weight == 0.00001
 
 
-def test_a_key_given_twice_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("seed: 0\ndatasets: []\nseed: 1\n", 'is not valid YAML: found duplicate key "seed" .*, line 3$'),
+        ("lambda: 2001-99-99\n", "is not valid YAML: month must be in 1..12"),
+        ("", r"expected keys with values \(got None\)"),
+        ("- digits\n", r"expected keys with values \(got \['digits'\]\)"),
+    ],
+)
+def test_a_file_that_is_not_parameters_is_refused_by_its_name(tmp_path: Path, content: str, expected: str) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text() + "\nseed: 1\n")
-    with pytest.raises(ConfigError, match=r"params.yaml is not valid YAML: .* duplicate key \"seed\""):
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=rf"params\.yaml:? {expected}"):
         load_params(path)

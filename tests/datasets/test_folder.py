@@ -119,16 +119,20 @@ DAMAGE = {
     ),
     "mixed size": (
         lambda tree: write_image(tree / "train/dog/9.png", (6, 7)),
-        ["train/dog/9.png is", "6×7 RGB", "6×6 RGB", "need one size and mode"],
+        ["train/dog/9.png is", "6×7 RGB", "6×6 RGB", "need one size and mode, set data.image_size"],
     ),
     "mixed mode": (
         lambda tree: write_image(tree / "test/dog/9.png", mode="L"),
-        ["test/dog/9.png is", "6×6 L", "6×6 RGB", "need one size and mode"],
+        ["test/dog/9.png is", "6×6 L", "6×6 RGB", "need one size and mode, convert the images"],
     ),
     "not square": (only_oblong_images, ["cat/0.png is 6×7 RGB, expected a square: set data.image_size"]),
     "mode": (
         lambda tree: write_image(tree / "train/cat/0.PNG", mode="RGBA"),
         ["train/cat/0.PNG has mode RGBA, expected RGB or L"],
+    ),
+    "a format that is not read": (
+        lambda tree: write_image(tree / "train/dog/9.gif", mode="L"),
+        ["train/dog/9.gif of", "is not of .png, .jpg", "convert or remove it"],
     ),
     "not an image": (
         lambda tree: (tree / "train/dog/2.PNG").write_bytes(b"no image"),
@@ -156,7 +160,7 @@ def test_bad_tree_is_one_line(case, packed, tree, tmp_path):
 
 def test_class_with_other_files_only(tree):
     (tree / "train/cow").mkdir()
-    (tree / "train/cow/clip.gif").write_bytes(b"GIF")
+    (tree / "train/cow/notes.txt").write_bytes(b"no cows yet")
     with pytest.raises(SourceError, match=r"class 'cow' of train/ .* has no image"):
         read(config(tree))
 

@@ -158,19 +158,72 @@ def test_a_missing_number_makes_a_claim_untested_not_refuted(metrics):
     assert (finding.outcome, finding.missing) == ("not tested here", "the accuracy at L∞ 0.2 of sbg")
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 6])
-def test_a_claim_is_not_tested_against_a_classifier_that_guesses(metrics, number):
-    for method in ("vanilla", "at-l2", "at-linf", "oi", "cm", "nn"):
-        metrics.change(method, clean_accuracy=0.134)  # chance is 10.3 %, two standard errors are 3.5
+def guess(metrics, method: str) -> None:
+    metrics.change(method, clean_accuracy=0.138)  # chance is 10.3 %, two standard errors are 3.6 points
+
+
+@pytest.mark.parametrize(("number", "guessing"), [(1, "vanilla"), (2, "cm"), (3, "at-l2"), (6, "at-l2")])
+def test_a_claim_that_holds_is_not_tested_where_what_it_compares_with_guesses(metrics, number, guessing):
+    guess(metrics, guessing)
     (finding,) = findings(metrics, number)
-    assert finding.outcome == "not tested here"
-    assert finding.missing.endswith("with more than chance in clean accuracy")
+    assert (finding.outcome, finding.missing) == ("not tested here", "a classifier above chance level to compare with")
+    unjudged = [check.text for check in finding.checks if check.satisfied is None]
+    assert unjudged and all("at chance level" in text for text in unjudged)
 
 
-def test_a_classifier_that_alignment_has_broken_refutes_its_claim(metrics):
-    metrics.change("sbg", clean_accuracy=0.103)
-    metrics.change_robust("sbg", "L2", "0.5", 0.10)
-    assert outcome(metrics, 1) == outcome(metrics, 2) == "does not hold"
+@pytest.mark.parametrize(
+    ("guessing", "expected"), [(None, "holds"), ("vanilla", "not tested here"), ("sbg", "does not hold")]
+)
+def test_claims_5_and_7_with_a_classifier_that_guesses(metrics, guessing, expected):
+    """Claim 5 takes λ = 0 from vanilla and the rest from SBG; claim 7 has one architecture where all is well."""
+    metrics.write_all("digits", "rn18")
+    metrics.lists["archs"] = ["cnn", "rn18"]
+    scores = read_results(*metrics.load(), metrics.folder).scores
+    point = scores[scores["method"] == "sbg"].assign(run="sweep", weight=0.5)
+    point.loc[point["measure"] == "robust", "value"] = 0.60
+    point.loc[point["measure"] == "alignment", "value"] = 0.5
+    scores = pd.concat([scores, point], ignore_index=True)
+    scores.loc[
+        (scores["measure"] == "clean") & (scores["arch"] == "rn18") & (scores["method"] == guessing), "value"
+    ] = 0.1
+    outcomes = {(f.claim.number, f.group): f.outcome for f in judge(scores)}
+    assert outcomes[5, "digits/cnn"] == "holds"
+    assert outcomes[5, "digits/rn18"] == outcomes[7, "digits"] == expected
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_classifier_that_alignment_has_broken_refutes_its_claim(metrics, number):
+    """Even where everything else says that it holds: the robust accuracies are left as they are."""
+    guess(metrics, "sbg")
+    assert outcome(metrics, number) == "does not hold"
+
+
+@pytest.mark.parametrize(("number", "guessing", "refuted"), [(2, "oi", ("nn", 0.99)), (1, "at-linf", ("oi", 0.40))])
+def test_a_classifier_that_guesses_hides_no_refutation(metrics, number, guessing, refuted):
+    method, accuracy = refuted
+    metrics.change_robust(method, "L2", "0.5", accuracy)
+    guess(metrics, guessing)
+    assert outcome(metrics, number) == "does not hold"
+
+
+def test_claim_1_takes_its_floor_from_a_robust_run_that_learnt(metrics):
+    guess(metrics, "at-linf")
+    assert outcome(metrics, 1) == "holds"
+    metrics.change("cm", clean_accuracy=0.93)  # AT-L2 has 0.99
+    assert outcome(metrics, 1) == "does not hold"
+
+
+@pytest.mark.parametrize(("clean", "expected"), [(0.138, "not tested here"), (0.142, "holds")])
+def test_chance_level_ends_two_standard_errors_above_chance(metrics, clean, expected):
+    error = ((0.14 * 360 + 2) / 364 * (1 - (0.14 * 360 + 2) / 364) / 364) ** 0.5
+    assert 0.138 < 0.103 + 2 * error < 0.142
+    metrics.change("at-l2", clean_accuracy=clean)
+    assert outcome(metrics, 3) == expected
+
+
+def test_metrics_that_do_not_say_what_chance_is_are_judged(metrics):
+    metrics.change("at-l2", clean_accuracy=0.1, chance_accuracy=None)
+    assert outcome(metrics, 3) == "holds"
 
 
 def test_claims_name_what_they_need_when_methods_were_not_run(metrics):
