@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from benchmarks.harness import measure, report
-from pag.config.conf import DiffusionConfig, load_conf
-from pag.datasets.base import ImageDataset, Split
 from pag.diffusion.training import Trainer
-from stages.device import best_device
+from pag.foundation.config.conf import DiffusionConfig, load_conf
+from pag.images.dataset import ImageDataset, Split
+from stages.shared.device import best_device
 
 NUM_CLASSES, SHAPE, IMAGES = 10, (3, 32, 32), 1000
 SMALL = DiffusionConfig(channels=32, multipliers=[1, 2, 2], blocks=1, attention=[8], head_dim=32, batch_size=32)
@@ -49,7 +49,7 @@ def trainer(config: DiffusionConfig, variant: Variant, device: torch.device) -> 
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 256, (IMAGES, *SHAPE), dtype=np.uint8), np.arange(IMAGES) % NUM_CLASSES)
     classes = tuple(map(str, range(NUM_CLASSES)))
-    dataset = ImageDataset.create("random", classes, 255, train=split, validation=split, test=split)
+    dataset = ImageDataset.create("random", classes, train=split, validation=split, test=split)
     changes = {"precision": "bf16" if variant.bf16 else "float32", "compile": variant.compile}
     return Trainer(dataset, config.model_copy(update=changes), 0, device, channels_last=variant.channels_last)
 

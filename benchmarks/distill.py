@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from benchmarks.harness import measure, report
-from pag.config.conf import DiffusionConfig
-from pag.datasets.base import Split
-from pag.diffusion.schedule import NoiseSchedule, gradient_t
-from pag.diffusion.unet import build_unet
-from pag.gradients.distill import Gradients, distill
+from pag.diffusion.model.schedule import NoiseSchedule, gradient_t
+from pag.diffusion.model.unet import build_unet
+from pag.foundation.config.conf import DiffusionConfig
+from pag.gradients.distillation.distill import Gradients, distill
 from pag.gradients.realizations import class_mean, nearest_neighbour, one_image
 from pag.gradients.score import GROUP, score_based_gradients
+from pag.images.dataset import Split
 
 NUM_CLASSES, SHAPE = 10, (3, 32, 32)
 UNET = DiffusionConfig(
@@ -32,12 +32,11 @@ def random_images(count: int) -> Split:
     return Split(rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8), np.arange(count) % NUM_CLASSES)
 
 
-def into_store(gradients: Gradients, images: np.ndarray, folder: Path, device: torch.device) -> None:
+def into_store(gradients: Gradients, split: Split, folder: Path, device: torch.device) -> None:
     distill(
         gradients,
-        images,
+        split,
         folder / "store.zarr",
-        levels=255,
         num_classes=NUM_CLASSES,
         attributes={},
         bits=8,
@@ -47,7 +46,7 @@ def into_store(gradients: Gradients, images: np.ndarray, folder: Path, device: t
     )
 
 
-def score_based(images: np.ndarray, folder: Path, device: torch.device, repeats: int) -> dict[str, float]:
+def score_based(split: Split, folder: Path, device: torch.device, repeats: int) -> dict[str, float]:
     schedule, t = NoiseSchedule.from_config(UNET), gradient_t(UNET)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -59,29 +58,29 @@ def score_based(images: np.ndarray, folder: Path, device: torch.device, repeats:
 
     @torch.no_grad()
     def forward() -> None:
-        for _ in range(len(images) // group):
+        for _ in range(len(split) // group):
             output = model(x_t, torch.full_like(labels, t), labels)
         float(output.sum())  # waits for a GPU
 
     def gradients(x0: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         return score_based_gradients(model, x0, indices, schedule, t, NUM_CLASSES, 1, 0)
 
-    seconds = measure({"forward": forward, "distill": lambda: into_store(gradients, images, folder, device)}, repeats)
+    seconds = measure({"forward": forward, "distill": lambda: into_store(gradients, split, folder, device)}, repeats)
     return {
         "over_forward": seconds["forward"] / seconds["distill"],
-        "images_per_second": len(images) / seconds["distill"],
+        "images_per_second": len(split) / seconds["distill"],
     }
 
 
 def heuristics(train: Split, folder: Path, device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
     sources: dict[str, Gradients] = {
-        "oi": one_image(train, 255, NUM_CLASSES, 0),
-        "cm": class_mean(train, 255, NUM_CLASSES),
-        "nn": nearest_neighbour(train, 255, NUM_CLASSES, 0, 1000),
+        "oi": one_image(train, NUM_CLASSES, 0),
+        "cm": class_mean(train, NUM_CLASSES),
+        "nn": nearest_neighbour(train, NUM_CLASSES, 0, 1000),
     }
     floats = np.ones((len(train), NUM_CLASSES, *SHAPE), np.float32)
     copy = np.empty_like(floats)
-    calls = {name: lambda g=g: into_store(g, train.images, folder, device) for name, g in sources.items()}
+    calls = {name: lambda g=g: into_store(g, train, folder, device) for name, g in sources.items()}
     seconds = measure({"copy": lambda: np.copyto(copy, floats), **calls}, repeats)
     return {
         name: {"over_copy": seconds["copy"] / seconds[name], "images_per_second": len(train) / seconds[name]}
@@ -98,7 +97,7 @@ def main(json: bool, images: int, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         results = {
-            "sbg": score_based(random_images(images).images, folder, device, repeats),
+            "sbg": score_based(random_images(images), folder, device, repeats),
             **heuristics(random_images(4000), folder, device, repeats),
         }
     report("distill", results, json)

@@ -16,17 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness import report
-from pag.allocator import keep_freed_memory
-from pag.attacks.autoattack import evaluate_autoattack, frozen
-from pag.attacks.pgd import pgd
-from pag.attacks.threat_model import ThreatModel
 from pag.classifiers import build
-from pag.config.conf import load_conf
-from pag.config.section import Norm
-from pag.datasets.balance import balanced
-from pag.datasets.base import to_unit
 from pag.datasets.preparation import prepare
-from pag.seeding import generator
+from pag.evaluation.autoattack import evaluate_autoattack, frozen
+from pag.foundation.allocator import keep_freed_memory
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.section import Norm
+from pag.foundation.seeding import generator
+from pag.images.balance import balanced
+from pag.threat.pgd import pgd
+from pag.threat.threat_model import ThreatModel
 
 EPOCHS = 8
 BATCH_SIZE = 100
@@ -63,7 +62,7 @@ def separate_runs(model: nn.Module, images: Tensor, labels: Tensor, radii: Radii
 
 
 def shared_run(model: nn.Module, images: Tensor, labels: Tensor, radii: Radii) -> dict[str, float]:
-    result = evaluate_autoattack(model, images, labels, radii, batch_size=BATCH_SIZE, seed=0)
+    result = evaluate_autoattack(model, images, labels, radii, batch_size=BATCH_SIZE, seed=0, processes=len(radii))
     return {f"{norm} {eps}": r.robust_accuracy(eps) for norm, r in result.by_norm.items() for eps in r.eps}
 
 
@@ -72,11 +71,9 @@ def run(count: int) -> dict[str, Any]:
     keep_freed_memory()  # as the stages and our processes do: for the official runs too
     conf = load_conf("digits")
     digits = prepare("digits", conf.data, seed=0)
-    model = adversarially_trained(
-        to_unit(digits.train.images, digits.levels), torch.from_numpy(digits.train.labels)
-    ).eval()
+    model = adversarially_trained(digits.train.unit(), torch.from_numpy(digits.train.labels)).eval()
     test = digits.test.select(balanced(digits.test.labels, count))
-    attacked = (model, to_unit(test.images, digits.levels), torch.from_numpy(test.labels))
+    attacked = (model, test.unit(), torch.from_numpy(test.labels))
     sides = {"separate": separate_runs, "shared": shared_run}
     seconds, robust_accuracy = {}, {}
     for name, side in sides.items():

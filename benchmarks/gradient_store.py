@@ -24,12 +24,12 @@ import numpy as np
 import zarr
 
 from benchmarks.harness import measure, report
-from pag.datasets.base import ImageDataset, Split
-from pag.gradients.computed import open_gradients, save_targets
-from pag.gradients.quantization import quantize
+from pag.gradients.distillation.store_writer import StoreWriter, required_bytes
 from pag.gradients.realizations import class_mean
-from pag.gradients.store import GradientStore
-from pag.gradients.store_writer import StoreWriter, required_bytes
+from pag.images.dataset import ImageDataset, Split
+from pag.store.computed import open_gradients, save_targets
+from pag.store.format.quantization import quantize
+from pag.store.reader import GradientStore
 
 IMAGES, CLASSES, IMAGE_SHAPE = 12_000, 10, (3, 32, 32)
 SHAPE = (IMAGES, CLASSES, *IMAGE_SHAPE)
@@ -152,9 +152,9 @@ def computing(folder: Path) -> float:
     """Throughput of directions that are computed over that of a mapped store's, 8 bits, one class an image."""
     rng = np.random.default_rng(3)
     split = Split(rng.integers(0, 256, (IMAGES, *IMAGE_SHAPE), dtype=np.uint8), np.arange(IMAGES) % CLASSES)
-    images = ImageDataset.create("random", tuple("0123456789"), 255, train=split, validation=split, test=split)
+    images = ImageDataset.create("random", tuple("0123456789"), train=split, validation=split, test=split)
     about = {"dataset_hash": images.content_hash, "realization": "cm", "split": "train"}
-    save_targets(folder / "targets", class_mean(split, 255, CLASSES), IMAGES, about, 8)
+    save_targets(folder / "targets", class_mean(split, CLASSES), IMAGES, about, 8)
     computed, store = open_gradients(folder / "targets", images, "cm"), GradientStore.open(folder / "store8")
     reads: dict[str, Read] = {"computed": computed.read, "store": store.read}
     seconds = measure(sweeps(reads, k=1, batches=60), repeats=11, clock=time.process_time)

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pag.allocator import keep_freed_memory
+from pag.foundation.allocator import keep_freed_memory
 
 
 def measure(

@@ -26,7 +26,7 @@ import click
 from ruamel.yaml import YAML
 
 from benchmarks.miniature_data import provide
-from pag.config.section import ConfigError, read_yaml
+from pag.foundation.config.section import ConfigError, read_yaml
 from stages.preset import DEFAULTS, Preset, load_preset, names
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,20 +24,23 @@ from torch import Tensor
 
 from benchmarks.harness import machine, report
 from pag.classifiers import build
-from pag.config.conf import Conf, DiffusionConfig, load_conf
-from pag.datasets.base import ImageDataset
+from pag.classifiers.accuracy import accuracy
+from pag.classifiers.input_gradients import cosine
 from pag.datasets.preparation import prepare
-from pag.diffusion.schedule import gradient_t
+from pag.diffusion.model.schedule import gradient_t
+from pag.diffusion.model.trained import assemble
 from pag.diffusion.training import train
-from pag.gradients.store import GradientStore
-from pag.objectives.alignment import Alignment
-from pag.objectives.cosine import cosine
+from pag.evaluation.evaluate import evaluate
+from pag.foundation.config.conf import Conf, DiffusionConfig, load_conf
+from pag.gradients.score import ScoreBased
+from pag.images.balance import balanced
+from pag.images.dataset import ImageDataset
+from pag.objectives.alignment.objective import Alignment
+from pag.store.reader import GradientStore
 from pag.training.batches import Batches
 from pag.training.loop import train_classifier
-from stages.device import best_device
-from stages.distill_sbg import score_based
-from stages.distillation import write_store
-from stages.evaluate import attacked, clean_accuracy
+from stages.shared.device import best_device
+from stages.shared.distillation import write_store
 
 ARCH = "cnn"
 LEVELS: tuple[Literal["single", "band", "all"], ...] = ("single", "band", "all")
@@ -117,7 +120,8 @@ def distilled(
     """SBG of a trained model at the conf's noise level, for all training images and classes, from a store."""
     distill, images = bench.conf.distill, bench.images
     t = gradient_t(config, distill.t)
-    gradients = score_based(weights, config, images, t, distill, noise_seed, bench.device)
+    model = assemble(weights, config, images, bench.device, sha256="not on disk")
+    gradients = ScoreBased(model, t, distill.noise_draws, noise_seed)
     path = bench.folder / f"{name}.zarr"
     write_store(gradients, images, images.train, path, distill, {"realization": "sbg", "t": t}, bench.device)
     return GradientStore.open(path)
@@ -138,14 +142,15 @@ def accuracies(bench: Bench, store: GradientStore, seed: int) -> dict[str, float
     conf, images = bench.conf, bench.images
     model = build(ARCH, images.num_classes, images.image_shape, seed)
     k = conf.alignment.classes_per_image
-    batches = Batches(images.train, images.levels, conf.classifier, seed, bench.device, store, k)
+    batches = Batches(images.train, conf.classifier, seed, bench.device, store, k)
     weight = conf.methods.sbg.for_arch(ARCH)
     objective = Alignment(weight, images.num_classes, conf.alignment.gradient_of)
     train_classifier(model, batches, objective, images.validation, conf.classifier)
     model.requires_grad_(False).eval()
-    clean = clean_accuracy(model, images, conf.evaluation, bench.device)
-    found = attacked(model, images, conf.evaluation, 0, bench.device, bench.folder / "attacks")
-    robust = {f"L2 {eps}": found["robust_accuracy"]["L2"][str(eps)] for eps in RADII}
+    clean = accuracy(model, images.validation, bench.device)
+    attacked = images.validation.select(balanced(images.validation.labels, conf.evaluation.images))
+    found = evaluate(model, attacked.unit(), torch.from_numpy(attacked.labels), {"L2": RADII}, cache=bench.folder)
+    robust = {f"L2 {eps}": found.robust_accuracy["L2"][eps] for eps in RADII}
     listed = ", ".join(f"{name} {100 * value:.1f} %" for name, value in {"clean": clean, **robust}.items())
     click.echo(f"{store.path.stem}, classifier with seed {seed}: {listed}")
     return {"clean": clean, **robust}

@@ -13,7 +13,7 @@ import click
 
 from benchmarks.harness import report
 from benchmarks.miniature import copy_repository, dvc, shrink
-from stages.command import USAGE_LOG
+from stages.shared.command import USAGE_LOG
 
 
 @click.command()

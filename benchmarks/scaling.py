@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from benchmarks.harness import measure, report
-from pag.config.conf import DiffusionConfig
-from pag.datasets.base import Split
-from pag.diffusion.schedule import NoiseSchedule, gradient_t
-from pag.diffusion.unet import build_unet
-from pag.gradients.distill import Gradients, distill
+from pag.diffusion.model.schedule import NoiseSchedule, gradient_t
+from pag.diffusion.model.unet import build_unet
+from pag.foundation.config.conf import DiffusionConfig
+from pag.gradients.distillation.distill import Gradients, distill
 from pag.gradients.realizations import class_mean, nearest_neighbour
 from pag.gradients.score import score_based_gradients
-from pag.gradients.store import GradientStore
+from pag.images.dataset import Split
+from pag.store.reader import GradientStore
 
 UNET = DiffusionConfig(
     channels=16, multipliers=[1, 2], blocks=1, attention=[4], head_dim=16, learn_sigma=False, noise_levels="single"
@@ -46,9 +46,8 @@ def score_based(num_classes: int) -> Gradients:
 def into_store(gradients: Gradients, split: Split, num_classes: int, path: Path) -> None:
     distill(
         gradients,
-        split.images,
+        split,
         path,
-        levels=255,
         num_classes=num_classes,
         attributes={},
         bits=8,
@@ -86,13 +85,11 @@ def main(json: bool, repeats: int) -> None:
 
         def cm(count: int, num_classes: int) -> Callable[[], None]:
             split = random_images(count, num_classes, 28)
-            return lambda: into_store(class_mean(split, 255, num_classes), split, num_classes, store)
+            return lambda: into_store(class_mean(split, num_classes), split, num_classes, store)
 
         def nn(count: int, num_classes: int) -> Callable[[], None]:
             split = random_images(count, num_classes, 28)
-            return lambda: into_store(
-                nearest_neighbour(split, 255, num_classes, 0, CANDIDATES), split, num_classes, store
-            )
+            return lambda: into_store(nearest_neighbour(split, num_classes, 0, CANDIDATES), split, num_classes, store)
 
         def sbg(count: int, num_classes: int) -> Callable[[], None]:
             split, gradients = random_images(count, num_classes, 8), score_based(num_classes)
@@ -100,7 +97,7 @@ def main(json: bool, repeats: int) -> None:
 
         def reads(count: int) -> Callable[[], None]:
             split, path = random_images(count, 10, 28), Path(name) / f"reads-{count}.zarr"
-            into_store(class_mean(split, 255, 10), split, 10, path)
+            into_store(class_mean(split, 10), split, 10, path)
             return lambda: epoch_of_reads(path)
 
         results = {

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness import measure, report
-from pag.attacks.threat_model import ThreatModel
 from pag.classifiers import ARCHITECTURES, build
-from pag.config.conf import ClassifierConfig
-from pag.objectives.adversarial import AdversarialTraining, Trades
-from pag.objectives.alignment import Alignment
-from pag.objectives.batch import Batch, Objective
-from pag.objectives.classification import cross_entropy
+from pag.foundation.config.conf import ClassifierConfig
+from pag.objectives.alignment.objective import Alignment
+from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
+from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.report.paper import load_paper
+from pag.threat.threat_model import ThreatModel
+from pag.training.batch import Batch, Objective
 from pag.training.loop import build_optimizer
 
 NUM_CLASSES, IMAGE_SHAPE = 10, (3, 32, 32)

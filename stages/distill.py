@@ -6,18 +6,18 @@ from typing import Any
 
 import click
 
-from pag.config.conf import load_conf
-from pag.config.params import load_params
-from pag.config.section import ConfigError, nearest
-from pag.datasets.base import ImageDataset, load
-from pag.gradients.computed import save_targets
-from pag.gradients.distill import Gradients, readable
-from pag.gradients.fixed_targets import FixedTargets
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.params import load_params
+from pag.foundation.config.section import ConfigError, nearest
+from pag.gradients.distillation.distill import Gradients, readable
 from pag.gradients.realizations import class_mean, nearest_neighbour, one_image
-from stages import paths
-from stages.command import run_stage
-from stages.device import best_device
-from stages.distillation import write_preview, write_store
+from pag.images.dataset import ImageDataset, load
+from pag.store.computed import save_targets
+from pag.store.format.targets import FixedTargets
+from stages.shared import paths
+from stages.shared.command import run_stage
+from stages.shared.device import best_device
+from stages.shared.distillation import write_preview, write_store
 
 
 @click.command()
@@ -49,11 +49,11 @@ def write_targets(
 
 def heuristic(name: str, images: ImageDataset, nn_candidates: int, seed: int) -> Gradients:
     """The realisation `name` of the training images."""
-    train, levels, num_classes = images.train, images.levels, images.num_classes
+    train, num_classes = images.train, images.num_classes
     heuristics: dict[str, Callable[[], Gradients]] = {
-        "oi": lambda: one_image(train, levels, num_classes, seed),
-        "cm": lambda: class_mean(train, levels, num_classes),
-        "nn": lambda: nearest_neighbour(train, levels, num_classes, seed, nn_candidates),
+        "oi": lambda: one_image(train, num_classes, seed),
+        "cm": lambda: class_mean(train, num_classes),
+        "nn": lambda: nearest_neighbour(train, num_classes, seed, nn_candidates),
     }
     if name not in heuristics:
         raise ConfigError(f"unknown heuristic realization '{name}'{nearest(name, list(heuristics))}")

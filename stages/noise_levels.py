@@ -4,18 +4,19 @@ import click
 import numpy as np
 import torch
 
-from pag.checkpoint import save_arrays
-from pag.config.conf import load_conf
-from pag.config.params import load_params
-from pag.datasets.base import load, to_unit
-from pag.diffusion.images import resize, to_signed
-from pag.diffusion.images import to_unit as from_signed
-from pag.diffusion.schedule import NoiseSchedule, gradient_t
-from pag.seeding import generator
-from stages import paths
-from stages.command import run_stage
-from stages.device import best_device
-from stages.distill_sbg import score_based, trained_diffusion
+from pag.diffusion.model.images import resize, to_signed
+from pag.diffusion.model.images import to_unit as from_signed
+from pag.diffusion.model.schedule import gradient_t
+from pag.diffusion.model.trained import load_diffusion
+from pag.foundation.artifacts import save_arrays
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.params import load_params
+from pag.foundation.seeding import generator
+from pag.gradients.score import ScoreBased
+from pag.images.dataset import load
+from stages.shared import paths
+from stages.shared.command import run_stage
+from stages.shared.device import best_device
 
 ALPHA_BARS = (0.999, 0.97, 0.9, 0.7, 0.5, 0.3, 0.1, 0.02)  # from hardly any noise to hardly any image
 IMAGES = 2  # the first training image of each of the first classes
@@ -26,23 +27,23 @@ MAX_CLASSES_SHOWN = 10
 @click.argument("dataset")
 def main(dataset: str) -> None:
     seed, config, images = load_params().seed, load_conf(dataset).distill, load(paths.images(dataset))
-    weights, diffusion, _ = trained_diffusion(images)
-    schedule = NoiseSchedule.from_config(diffusion)
-    levels = [gradient_t(diffusion, schedule.nearest_t(alpha_bar)) for alpha_bar in ALPHA_BARS]
-
     device = best_device()
+    model = load_diffusion(paths.diffusion(dataset), images, device)
+    schedule = model.schedule
+    levels = [gradient_t(model.config, schedule.nearest_t(alpha_bar)) for alpha_bar in ALPHA_BARS]
+
     rows = np.array([np.flatnonzero(images.train.labels == label)[0] for label in range(IMAGES)])
     indices = torch.from_numpy(rows)
     height, width = images.image_shape[1:]
-    x0 = to_unit(images.train.images[rows], images.levels).to(device)
-    signed = to_signed(x0, diffusion.image_size)
+    x0 = images.train.unit(rows).to(device)
+    signed = to_signed(x0, model.config.image_size)
     noise = torch.stack([torch.randn(signed.shape[1:], generator=generator(seed, "noise", row, 0)) for row in rows])
     shown = min(images.num_classes, MAX_CLASSES_SHOWN)
     noisy, gradients = [], []
     for t in levels:
         x_t = schedule.add_noise(signed, t, noise.to(device))
         noisy.append(resize(from_signed(x_t), (height, width)).clamp(0, 1))
-        gradients.append(score_based(weights, diffusion, images, t, config, seed, device)(x0, indices)[:, :shown])
+        gradients.append(ScoreBased(model, t, config.noise_draws, seed)(x0, indices)[:, :shown])
     arrays = {
         "images": x0.cpu().numpy(),
         "labels": images.train.labels[rows],

@@ -2,13 +2,13 @@
 
 import click
 
-from pag.config.conf import EvaluationConfig, load_conf
-from pag.config.params import load_params
-from pag.config.section import ConfigError
-from pag.datasets.base import ImageDataset, save
 from pag.datasets.preparation import prepare
-from stages import paths
-from stages.command import run_stage
+from pag.foundation.config.conf import EvaluationConfig, load_conf
+from pag.foundation.config.params import load_params
+from pag.foundation.config.section import ConfigError
+from pag.images.dataset import ImageDataset, save
+from stages.shared import paths
+from stages.shared.command import run_stage
 
 
 @click.command()

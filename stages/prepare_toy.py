@@ -2,12 +2,12 @@
 
 import click
 
-from pag.config.params import load_params
-from pag.config.toy import load_toy
-from pag.datasets.base import save
 from pag.datasets.toy import read_toy
-from stages import paths
-from stages.command import run_stage
+from pag.foundation.config.params import load_params
+from pag.foundation.config.toy import load_toy
+from pag.images.dataset import save
+from stages.shared import paths
+from stages.shared.command import run_stage
 
 
 @click.command()

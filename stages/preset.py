@@ -16,10 +16,10 @@ from typing import Any
 import click
 from pydantic import Field, model_validator
 
-from pag.config.conf import load_conf
-from pag.config.params import Params
-from pag.config.section import ConfigError, Section, check, load, nearest, read_yaml
-from stages.command import run_stage
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.params import Params
+from pag.foundation.config.section import ConfigError, Section, check, load, nearest, read_yaml
+from stages.shared.command import run_stage
 
 FOLDER = Path("presets")
 DEFAULTS = "defaults"
@@ -34,6 +34,7 @@ NOTHING: dict[str, Any] = {
     "variants": [],
     "variant_datasets": [],
     "variant_archs": [],
+    "point_sets": [],
     "noise_level_figures": [],
 }
 STOP = "--no-such-experiment"  # DVC refuses it; nothing at all would make it run params.yaml as it is

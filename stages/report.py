@@ -2,11 +2,11 @@
 
 import click
 
-from pag.config.conf import load_conf
-from pag.config.params import load_params
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.params import load_params
 from pag.report.page import write_report
-from stages import paths
-from stages.command import run_stage
+from stages.shared import paths
+from stages.shared.command import run_stage
 
 
 @click.command()

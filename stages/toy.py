@@ -1,6 +1,7 @@
 """toy: vanilla against nearest-neighbour alignment on points in the plane, over several seeds (appendix G.1)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import click
 import numpy as np
@@ -9,21 +10,22 @@ from joblib import Parallel, cpu_count, delayed
 from rich.progress import track
 from torch import nn
 
-from pag.attacks.pgd import pgd
-from pag.attacks.threat_model import ThreatModel
-from pag.checkpoint import save_arrays, save_json
 from pag.classifiers import build
-from pag.config.conf import ClassifierConfig
-from pag.config.toy import ToyConfig, load_toy
-from pag.datasets.base import ImageDataset, load, to_unit
+from pag.classifiers.accuracy import accuracy
+from pag.foundation.artifacts import save_arrays, save_json
+from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.toy import ToyConfig, load_toy
 from pag.gradients.realizations import nearest_neighbour
-from pag.objectives.alignment import Alignment
-from pag.objectives.batch import Objective
-from pag.objectives.classification import cross_entropy
+from pag.images.dataset import ImageDataset, load
+from pag.objectives.alignment.objective import Alignment
+from pag.objectives.baselines.cross_entropy import cross_entropy
+from pag.threat.pgd import pgd
+from pag.threat.threat_model import ThreatModel
+from pag.training.batch import Objective
 from pag.training.batches import Batches
-from pag.training.loop import accuracy, train_classifier
-from stages import paths
-from stages.command import run_stage
+from pag.training.loop import train_classifier
+from stages.shared import paths
+from stages.shared.command import run_stage
 
 CPU = torch.device("cpu")  # a network of 160 weights
 
@@ -33,6 +35,7 @@ class PointGradients:
     """g(x, y) of every training point, in memory."""
 
     directions: np.ndarray  # (N, K, 2)
+    attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -59,14 +62,14 @@ def train(
     points: ImageDataset, objective: Objective, gradients: PointGradients | None, toy: ToyConfig, seed: int
 ) -> nn.Module:
     model = build("mlp", points.num_classes, points.image_shape, seed, hidden=toy.hidden)
-    batches = Batches(points.train, points.levels, classifier_config(toy), seed, CPU, gradients, "all")
+    batches = Batches(points.train, classifier_config(toy), seed, CPU, gradients, "all")
     train_classifier(model, batches, objective, points.validation, batches.config)
     return model.eval()
 
 
 def pgd_accuracy(model: nn.Module, points: ImageDataset, toy: ToyConfig) -> float:
     """Accuracy in [0, 1] under L2 PGD from the clean points; points have no bounds."""
-    x, labels = to_unit(points.test.images, points.levels), torch.from_numpy(points.test.labels)
+    x, labels = points.test.unit(), torch.from_numpy(points.test.labels)
     x_adv = pgd(model, x, labels, ThreatModel("L2", toy.eps), toy.steps, toy.step_size, bounds=None)
     return (model(x_adv).argmax(1) == labels).float().mean().item()
 
@@ -98,8 +101,8 @@ def run_seed(toy: ToyConfig, points: ImageDataset, gradients: PointGradients, se
 @click.command()
 def main() -> None:
     toy, points = load_toy(), load(paths.images("toy"))
-    neighbours = nearest_neighbour(points.train, points.levels, points.num_classes, 0, toy.nn_candidates)
-    x = to_unit(points.train.images, points.levels)
+    neighbours = nearest_neighbour(points.train, points.num_classes, 0, toy.nn_candidates)
+    x = points.train.unit()
     gradients = PointGradients(neighbours(x, torch.arange(len(x))).numpy())
     parallel = Parallel(n_jobs=min(cpu_count(), toy.seeds), return_as="generator")
     runs = parallel(delayed(run_seed)(toy, points, gradients, seed) for seed in range(toy.seeds))
@@ -107,7 +110,7 @@ def main() -> None:
     scores: dict[str, dict[str, list[float]]] = {name: {"clean": [], "pgd": []} for name in ("vanilla", "nn")}
     for seed, models in enumerate(track(runs, "toy seeds", total=toy.seeds)):
         for name, model in models.items():
-            scores[name]["clean"].append(accuracy(model, points.test, points.levels, CPU))
+            scores[name]["clean"].append(accuracy(model, points.test, CPU))
             scores[name]["pgd"].append(pgd_accuracy(model, points, toy))
         if seed == 0:
             arrays = boundaries(models, points)

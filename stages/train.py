@@ -1,28 +1,130 @@
-"""train: the baselines without alignment — vanilla, adversarial training, TRADES."""
+"""train: one classifier, by whatever method the run names; weights, curve and timings out.
 
-from typing import get_args
+    python -m stages.train digits cnn vanilla
+    python -m stages.train digits cnn at-l2+sbg
+    python -m stages.train digits cnn lambda-0-5
+
+The rooms of the objectives and of the gradient store are imported where a run needs them: a group of runs in dvc.yaml
+depends on what its runs load and on nothing else (tests/pipeline holds it).
+"""
+
+import csv
+import shutil
+from typing import Any
 
 import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
 
-from pag.config.conf import load_conf
-from pag.config.params import load_params
-from pag.config.section import Baseline
-from pag.datasets.base import load
-from pag.objectives.batch import Objective
-from stages import paths
-from stages.classifier import train_and_save
-from stages.command import run_stage
-from stages.objectives import robust_objective, vanilla
+from pag.classifiers import build
+from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, save_weights
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.params import load_params
+from pag.foundation.config.runs import Run, run_of
+from pag.foundation.config.section import ConfigError
+from pag.images.dataset import ImageDataset, load
+from pag.training.batch import Batch, ClassGradients, Objective
+from pag.training.batches import Batches
+from pag.training.loop import History, train_classifier
+from stages.shared import paths
+from stages.shared.command import run_stage
+from stages.shared.device import best_device, hardware
 
 
 @click.command()
 @click.argument("dataset")
 @click.argument("arch")
-@click.argument("method", type=click.Choice(get_args(Baseline)))
-def main(dataset: str, arch: str, method: Baseline) -> None:
-    params, conf = load_params(), load_conf(dataset)
-    objective: Objective = vanilla if method == "vanilla" else robust_objective(method, conf.methods)
-    train_and_save(load(paths.images(dataset)), arch, method, objective, params, conf, about={})
+@click.argument("run")
+def main(dataset: str, arch: str, run: str) -> None:
+    params, conf, images = load_params(), load_conf(dataset), load(paths.images(dataset))
+    train_run(run_of(run, dataset, arch, params, conf), arch, images, conf)
+
+
+def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
+    """Train a new network of architecture `arch` as `run` says and write the outs of the stage."""
+    gradients = class_gradients(run, images)
+    objective = objective_of(run, images.num_classes, conf)
+    about = describe(run, arch, images, gradients)
+    model = build(arch, images.num_classes, images.image_shape, run.training_seed)
+    k = run.alignment.classes_per_image
+    batches = Batches(images.train, conf.classifier, run.training_seed, best_device(), gradients, k)
+    settings = [conf.distill, conf.heuristics, conf.classifier, conf.methods]
+    scratch = paths.scratch("classifier", about, [section.model_dump(mode="json") for section in settings])
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        task = progress.add_task(f"{run.name} on {images.name}", total=conf.classifier.epochs)
+        history = train_classifier(
+            model,
+            batches,
+            objective,
+            images.validation,
+            conf.classifier,
+            on_epoch=lambda row: progress.update(task, completed=row["epoch"]),
+            scratch=scratch / "training.pt",
+        )
+    save(model, history, about, images.name)
+    shutil.rmtree(scratch, ignore_errors=True)
+    click.echo(f"{run.name}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
+
+
+def class_gradients(run: Run, images: ImageDataset) -> ClassGradients | None:
+    """The gradients that an alignment run aligns with, opened and checked against the images."""
+    if run.realization is None:
+        return None
+    from pag.store.computed import open_gradients
+
+    k = run.alignment.classes_per_image
+    if k != "all" and k > images.num_classes:
+        raise ConfigError(
+            f"alignment.classes_per_image = {k}: {images.name} has {images.num_classes} classes, "
+            "expected at most as many, or all"
+        )
+    return open_gradients(paths.gradients(images.name, run.realization), images, run.realization)
+
+
+def objective_of(run: Run, num_classes: int, conf: Conf) -> Objective:
+    """What the run minimises: a baseline, alignment, or the sum of both."""
+    terms: list[Objective] = []
+    if run.baseline is not None:
+        from pag.objectives.baselines.build import baseline_objective
+
+        terms.append(baseline_objective(run.baseline, conf.methods))
+    if run.realization is not None:
+        from pag.objectives.alignment.objective import Alignment
+
+        aligned = Alignment(run.weight, num_classes, run.alignment.gradient_of)
+        terms.append(aligned.term if terms else aligned)
+
+    def objective(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {name: loss for term in terms for name, loss in term(model, batch).items()}
+
+    return objective
+
+
+def describe(run: Run, arch: str, images: ImageDataset, gradients: ClassGradients | None) -> dict[str, Any]:
+    """What stands beside the weights: all that tells this classifier from others."""
+    about: dict[str, Any] = {"arch": arch, "method": run.name, "dataset_hash": images.content_hash}
+    if run.name != run.method:
+        about["trained_as"] = run.method
+    if gradients is not None:
+        about |= {
+            "lambda": run.weight,
+            "classes_per_image": run.alignment.classes_per_image,
+            "gradient_of": run.alignment.gradient_of,
+            "diffusion_sha256": gradients.attributes.get("diffusion_sha256"),
+        }
+    return {**about, "training_seed": run.training_seed}
+
+
+def save(model: nn.Module, history: History, about: dict[str, Any], dataset: str) -> None:
+    names = dataset, about["arch"], about["method"]
+    with atomic_directory(paths.classifier(*names)) as folder:
+        save_weights(folder / "weights.safetensors", model.state_dict(), about)
+    with atomic_file(paths.curve(*names)) as path, open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, history.rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history.rows)
+    save_json(paths.timings(*names), {**history.timings(), "train_hardware": hardware(best_device())})
 
 
 if __name__ == "__main__":

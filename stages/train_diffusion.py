@@ -8,18 +8,17 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from pag.checkpoint import atomic_directory, atomic_file, save_arrays, save_weights
-from pag.config.conf import DiffusionConfig, load_conf
-from pag.config.params import load_params
-from pag.datasets.base import ImageDataset, load, to_unit
-from pag.diffusion.images import resize
+from pag.diffusion.model.images import resize
+from pag.diffusion.model.trained import WEIGHTS, assemble
 from pag.diffusion.sampling import denoise_once, sample
-from pag.diffusion.schedule import NoiseSchedule
 from pag.diffusion.training import TrainedDiffusion, train
-from pag.diffusion.unet import build_unet
-from stages import paths
-from stages.command import run_stage
-from stages.device import best_device
+from pag.foundation.artifacts import atomic_directory, atomic_file, save_arrays, save_weights
+from pag.foundation.config.conf import DiffusionConfig, load_conf
+from pag.foundation.config.params import load_params
+from pag.images.dataset import ImageDataset, load
+from stages.shared import paths
+from stages.shared.command import run_stage
+from stages.shared.device import best_device
 
 CURVE_POINTS = 200  # the loss curve is averaged down to this many rows
 ROWS = 4  # of the picture, one column per class
@@ -49,7 +48,7 @@ def main(dataset: str) -> None:
             "dataset_hash": images.content_hash,
             "seed": params.seed,
         }
-        save_weights(folder / "ema.safetensors", trained.ema_weights, about)
+        save_weights(folder / WEIGHTS, trained.ema_weights, about)
     save_curve(dataset, trained.losses)
     save_picture(dataset, images, trained, config, params.seed)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -75,20 +74,18 @@ def save_picture(
     device = best_device()
     channels, height, _ = images.image_shape
     side = config.image_size or height
-    model = build_unet(config, channels, height, images.num_classes).to(device)
-    model.load_state_dict(trained.ema_weights)
-    schedule = NoiseSchedule.from_config(config)
+    model = assemble(trained.ema_weights, config, images, device, sha256="not on disk")
     classes = torch.arange(images.num_classes, device=device)
     if config.noise_levels == "all":
         steps = min(SAMPLING_STEPS, config.timesteps)
-        pictures = sample(model, schedule, classes.repeat(ROWS), (channels, side, side), steps, seed)
+        pictures = sample(model.network, model.schedule, classes.repeat(ROWS), (channels, side, side), steps, seed)
         kind = "samples"
     else:
         firsts = images.test.select(first_of_each_class(images, ROWS // 2))
-        x0 = to_unit(firsts.images, images.levels).to(device)
+        x0 = firsts.unit().to(device)
         x0 = resize(x0, (side, side)).clamp(0, 1) if side != height else x0
-        t = schedule.nearest_t(config.alpha_bar)
-        noisy, denoised = denoise_once(model, schedule, x0, classes.repeat(ROWS // 2), t, seed)
+        t = model.schedule.nearest_t(config.alpha_bar)
+        noisy, denoised = denoise_once(model.network, model.schedule, x0, classes.repeat(ROWS // 2), t, seed)
         pictures = torch.stack([noisy, denoised], dim=1).unflatten(0, (ROWS // 2, -1)).transpose(1, 2).flatten(0, 2)
         kind = "one-step denoising"
     steps_seen, loss = curve(trained.losses)

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 import click
 
-from pag.attacks.foolbox import ATTACKS
 from pag.classifiers import ARCHITECTURES
-from pag.config.conf import AlignedConfig, Conf, load_conf
-from pag.config.params import Params, load_params
-from pag.config.section import ConfigError, nearest
-from pag.config.toy import load_toy
-from pag.config.variants import variant_of
-from stages.command import run_stage
+from pag.evaluation.foolbox import ATTACKS
+from pag.foundation.config.conf import AlignedConfig, Conf, load_conf
+from pag.foundation.config.params import Params, load_params
+from pag.foundation.config.runs import variant_of
+from pag.foundation.config.section import ConfigError, nearest
+from pag.foundation.config.toy import load_toy
+from stages.shared.command import run_stage
 
 
 @click.command()

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from pag.classifiers.scaling import ScaledInput
-from pag.config.section import ConfigError, nearest
-from pag.seeding import derive_seed
+from pag.foundation.config.section import ConfigError, nearest
+from pag.foundation.seeding import derive_seed
 
 # name → "module:constructor"; a module is imported when its architecture is built
 ARCHITECTURES: dict[str, str] = {

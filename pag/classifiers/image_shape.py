@@ -1,6 +1,6 @@
 """What an architecture asks of its images, and how the patch-based ones cut them up."""
 
-from pag.config.section import ConfigError
+from pag.foundation.config.section import ConfigError
 
 GRID = 8  # patches per side, as 4×4 patches give on 32×32
 

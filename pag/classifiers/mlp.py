@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pag.config.section import ConfigError
+from pag.foundation.config.section import ConfigError
 
 
 def mlp(num_classes: int, image_shape: tuple[int, ...], hidden: int = 32) -> nn.Module:

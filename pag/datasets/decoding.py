@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pag.config.conf import DataConfig
-from pag.datasets.balance import balanced
-from pag.datasets.base import Split
 from pag.datasets.source import SourceError
 from pag.datasets.tree import FileTree
+from pag.foundation.config.conf import DataConfig
+from pag.images.balance import balanced
+from pag.images.dataset import Split
 
 CHANNELS = {"L": 1, "RGB": 3}
 

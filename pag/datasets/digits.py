@@ -3,9 +3,9 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from pag.config.conf import DataConfig
-from pag.datasets.base import Split
 from pag.datasets.source import Source
+from pag.foundation.config.conf import DataConfig
+from pag.images.dataset import Split
 
 
 def read(config: DataConfig) -> Source:

@@ -4,10 +4,10 @@ from pathlib import PurePosixPath
 
 from PIL import Image
 
-from pag.config.conf import DataConfig
 from pag.datasets.decoding import decode_splits
 from pag.datasets.source import Source, SourceError, raw_root
 from pag.datasets.tree import FileTree
+from pag.foundation.config.conf import DataConfig
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 LAYOUT = "expected train/<class>/<image> and test/<class>/<image>"

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pag.config.conf import DataConfig
-from pag.datasets.base import Split
 from pag.datasets.source import Source, SourceError
+from pag.foundation.config.conf import DataConfig
+from pag.images.dataset import Split
 
 
 def read(config: DataConfig) -> Source:

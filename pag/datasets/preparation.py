@@ -1,17 +1,18 @@
 """From a loader's raw images to a data set: checks, limits, splits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
 
-from pag.config.conf import DataConfig
-from pag.config.section import ConfigError, nearest
 from pag.datasets import LOADERS
-from pag.datasets.balance import balanced
-from pag.datasets.base import ImageDataset, Split
 from pag.datasets.source import Source
 from pag.datasets.split import stratified
+from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.section import ConfigError, nearest
+from pag.images.balance import balanced
+from pag.images.dataset import ImageDataset, Split
 
 
 def prepare(name: str, config: DataConfig, seed: int) -> ImageDataset:
@@ -22,13 +23,13 @@ def prepare(name: str, config: DataConfig, seed: int) -> ImageDataset:
     """
     source = read(config)
     _check_parts(source)
-    train, test = _test_part(source, config, seed)
+    train, test = (replace(part, levels=source.levels) for part in _test_part(source, config, seed))
     train = train.select(balanced(train.labels, config.train_limit))
     test = test.select(balanced(test.labels, config.test_limit))
     _check_test_classes(test, source.class_names, config.test_limit)
     kept, held_out = stratified(train.labels, config.validation_fraction, seed, "validation", source.class_names)
     validation, train = train.select(held_out), train.select(kept)
-    return ImageDataset.create(name, source.class_names, source.levels, train=train, validation=validation, test=test)
+    return ImageDataset.create(name, source.class_names, train=train, validation=validation, test=test)
 
 
 def read(config: DataConfig) -> Source:

@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pag.config.conf import DataConfig
-from pag.config.section import ConfigError
-from pag.datasets.base import Split
+from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.section import ConfigError
+from pag.images.dataset import Split
 
 
 class SourceError(ValueError):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from pag.config.section import ConfigError
-from pag.seeding import derive_seed
+from pag.foundation.config.section import ConfigError
+from pag.foundation.seeding import derive_seed
 
 
 def stratified(

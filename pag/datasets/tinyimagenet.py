@@ -5,12 +5,12 @@ from pathlib import Path
 
 from torchvision.datasets.utils import download_url
 
-from pag.checkpoint import atomic_file
-from pag.config.conf import DataConfig
-from pag.config.section import ConfigError
 from pag.datasets.decoding import decode_splits
 from pag.datasets.source import Source, SourceError, raw_root
 from pag.datasets.tree import FileTree
+from pag.foundation.artifacts import atomic_file
+from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.section import ConfigError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from pag.config.section import ConfigError
-from pag.config.toy import ToyConfig
-from pag.datasets.base import ImageDataset, Split
-from pag.seeding import generator
+from pag.foundation.config.section import ConfigError
+from pag.foundation.config.toy import ToyConfig
+from pag.foundation.seeding import generator
+from pag.images.dataset import ImageDataset, Split
 
 
 def read_toy(config: ToyConfig, seed: int) -> ImageDataset:
@@ -22,7 +22,7 @@ def read_toy(config: ToyConfig, seed: int) -> ImageDataset:
     in_turn = [config.centres[i % 2][i // 2 % len(config.centres[i % 2])] for i in range(config.test_samples)]
     test = _draw([(i % 2, centre) for i, centre in enumerate(in_turn)], seed, "test")
     nothing = train.select(np.arange(0))
-    return ImageDataset.create("toy", ("class 0", "class 1"), 1, train=train, validation=nothing, test=test)
+    return ImageDataset.create("toy", ("class 0", "class 1"), train=train, validation=nothing, test=test)
 
 
 def _draw(modes: list[tuple[int, float]], seed: int, part: str) -> Split:
@@ -30,4 +30,4 @@ def _draw(modes: list[tuple[int, float]], seed: int, part: str) -> Split:
     labels, centres = zip(*modes, strict=True)
     noise = torch.randn(len(modes), generator=generator(seed, "toy", part))
     x1 = torch.tensor(centres) + noise
-    return Split(torch.stack([x1, 2 * x1], dim=1).numpy(), np.array(labels, dtype=np.int64))
+    return Split(torch.stack([x1, 2 * x1], dim=1).numpy(), np.array(labels, dtype=np.int64), levels=1)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pag.diffusion.schedule import NoiseSchedule, at
-from pag.diffusion.unet import eps_half
+from pag.diffusion.model.schedule import NoiseSchedule, at
+from pag.diffusion.model.unet import eps_half
 
 VLB_WEIGHT = 0.001
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from pag.diffusion.images import to_signed, to_unit
-from pag.diffusion.schedule import NoiseSchedule
-from pag.diffusion.unet import eps_half
-from pag.seeding import generator
+from pag.diffusion.model.images import to_signed, to_unit
+from pag.diffusion.model.schedule import NoiseSchedule
+from pag.diffusion.model.unet import eps_half
+from pag.foundation.seeding import generator
 
 
 @torch.no_grad()

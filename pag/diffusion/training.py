@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pag.checkpoint import atomic_file
-from pag.config.conf import DiffusionConfig
-from pag.datasets.base import ImageDataset
-from pag.diffusion.images import to_signed
 from pag.diffusion.losses import NoisyBatch, diffusion_loss
-from pag.diffusion.schedule import NoiseSchedule, timesteps_of
-from pag.diffusion.unet import build_unet
-from pag.seeding import derive_seed, generator
+from pag.diffusion.model.images import to_signed
+from pag.diffusion.model.schedule import NoiseSchedule, timesteps_of
+from pag.diffusion.model.unet import build_unet
+from pag.foundation.artifacts import atomic_file
+from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.seeding import derive_seed, generator
+from pag.images.dataset import ImageDataset
 
 SCRATCH_SECONDS = 30.0  # between two writings of the scratch file, which take a second or two
 

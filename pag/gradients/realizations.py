@@ -15,29 +15,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pag.datasets.base import Split, to_unit
-from pag.gradients.fixed_targets import FixedTargets
-from pag.seeding import generator
+from pag.foundation.seeding import generator
+from pag.images.dataset import Split, to_unit
+from pag.store.format.targets import FixedTargets
 
 
-def one_image(train: Split, levels: int, num_classes: int, seed: int) -> FixedTargets:
+def one_image(train: Split, num_classes: int, seed: int) -> FixedTargets:
     """OI: targets drawn by `seed`. Raises ValueError when a class has no images."""
     chosen = []
     for label, members in enumerate(_members(train, num_classes, at_least=1)):
         draw = torch.randint(len(members), (), generator=generator(seed, "oi", label))
         chosen.append(members[int(draw)])
-    return FixedTargets(to_unit(train.images[np.array(chosen)], levels))
+    return FixedTargets(train.unit(np.array(chosen)))
 
 
-def class_mean(train: Split, levels: int, num_classes: int) -> FixedTargets:
+def class_mean(train: Split, num_classes: int) -> FixedTargets:
     """CM: the means, exact before they are rounded to float32. Raises ValueError when a class has no images."""
     means = [train.images[m].mean(axis=0, dtype=np.float64) for m in _members(train, num_classes, at_least=1)]
-    return FixedTargets(torch.from_numpy((np.stack(means) / levels).astype(np.float32)))
+    return FixedTargets(torch.from_numpy((np.stack(means) / train.levels).astype(np.float32)))
 
 
-def nearest_neighbour(
-    train: Split, levels: int, num_classes: int, seed: int, candidates: int = 1000
-) -> "NearestNeighbour":
+def nearest_neighbour(train: Split, num_classes: int, seed: int, candidates: int = 1000) -> "NearestNeighbour":
     """NN: D_y is a subset of at most `candidates` images of class y, drawn by `seed`.
 
     Raises ValueError when a class has fewer than two images, or `candidates` is below 2: an image must not have to be
@@ -49,7 +47,7 @@ def nearest_neighbour(
     for label, members in enumerate(_members(train, num_classes, at_least=2)):
         order = torch.randperm(len(members), generator=generator(seed, "nn", label)).numpy()
         pools.append(np.sort(members[order[:candidates]]))
-    return NearestNeighbour(train.images, levels, tuple(pools))
+    return NearestNeighbour(train, tuple(pools))
 
 
 @dataclass(frozen=True)
@@ -61,24 +59,23 @@ class NearestNeighbour:
     (B, candidates) and one class's candidates at a time.
     """
 
-    images: np.ndarray  # raw training images (N, C, H, W), possibly memory-mapped
-    levels: int
-    pools: tuple[np.ndarray, ...]  # D_y: increasing indices into `images`, by class
+    train: Split
+    pools: tuple[np.ndarray, ...]  # D_y: increasing indices into `train`, by class
 
     def __call__(self, images: Tensor, indices: Tensor | None = None) -> Tensor:
         queries = self._raw(images).flatten(1)
         gradients = images.new_empty(len(images), len(self.pools), *images.shape[1:])
         for label, pool in enumerate(self.pools):
-            candidates = torch.from_numpy(self.images[pool]).to(images.device)
+            candidates = torch.from_numpy(self.train.images[pool]).to(images.device)
             excluded = None if indices is None else indices.to(images.device)[:, None] == _to(images.device, pool)
             nearest = _nearest(queries, candidates.flatten(1).double(), excluded)
-            torch.sub(to_unit(candidates[nearest], self.levels), images, out=gradients[:, label])
+            torch.sub(to_unit(candidates[nearest], self.train.levels), images, out=gradients[:, label])
         return gradients
 
     def _raw(self, images: Tensor) -> Tensor:
         """Undo `to_unit` in float64; raw pixels are whole numbers, raw points are not."""
-        raw = images.double() * self.levels
-        return raw.round_() if self.images.dtype == np.uint8 else raw
+        raw = images.double() * self.train.levels
+        return raw.round_() if self.train.images.dtype == np.uint8 else raw
 
 
 def _nearest(queries: Tensor, candidates: Tensor, excluded: Tensor | None) -> Tensor:

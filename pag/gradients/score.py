@@ -9,20 +9,46 @@ place in it follows from its index alone.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pag.config.section import Precision
-from pag.diffusion.images import resize, to_signed
-from pag.diffusion.schedule import NoiseSchedule
-from pag.diffusion.unet import eps_half
-from pag.seeding import generator
+from pag.diffusion.model.images import resize, to_signed
+from pag.diffusion.model.schedule import NoiseSchedule
+from pag.diffusion.model.trained import DiffusionModel
+from pag.diffusion.model.unet import eps_half
+from pag.foundation.config.section import Precision
+from pag.foundation.seeding import generator
 
 # Images that share passes, and the most (image, class) samples in one pass, by device. The bound keeps the memory
 # independent of the number of classes. Changing either changes the last bits of every gradient.
 GROUP = {"cpu": 16, "cuda": 64}
 MAX_SAMPLES = {"cpu": 256, "cuda": 1024}
+
+
+@dataclass(frozen=True)
+class ScoreBased:
+    """SBG of a trained model at one noise level, to be called as the other realisations are (see realizations.py)."""
+
+    model: DiffusionModel
+    t: int
+    noise_draws: int
+    seed: int
+
+    def __call__(self, x0: Tensor, indices: Tensor) -> Tensor:
+        return score_based_gradients(
+            self.model.network,
+            x0,
+            indices,
+            self.model.schedule,
+            self.t,
+            self.model.num_classes,
+            self.noise_draws,
+            self.seed,
+            image_size=self.model.config.image_size,
+            precision=self.model.config.precision,
+        )
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pag.checkpoint import ArtifactError, require
+from pag.foundation.artifacts import ArtifactError, require
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from pag.config.params import Params
+from pag.foundation.config.params import Params
 from pag.report import arrays
 from pag.report.arrays import ToyMap
 from pag.report.formats import NORM_NAMES, REALIZATION_NAMES, method_name, radius
@@ -123,7 +123,7 @@ def _sweeps(dataset: str, arch: str, results: Results, home: Path) -> Iterator[I
         )
         yield Illustration(name, dataset, caption, weight_figure(dataset, arch, method, sweep_of(scores)))
         own = sorted((run for run in runs if run.method == method), key=lambda run: run.metrics.alignment_weight or 0)
-        files = {f"λ {run.metrics.alignment_weight:g}": f"variants/{run.variant}" for run in own}
+        files = {f"λ {run.metrics.alignment_weight:g}": f"{run.variant}" for run in own}
         yield _large_eps(dataset, arch, files, home, f"{name}-large-eps")
 
 

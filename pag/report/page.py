@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pag.checkpoint import atomic_directory
-from pag.config.conf import Conf
-from pag.config.params import Params
+from pag.foundation.artifacts import atomic_directory
+from pag.foundation.config.conf import Conf
+from pag.foundation.config.params import Params
 from pag.report import tables
 from pag.report.figures import Illustration, illustrations
 from pag.report.formats import method_name

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pag.checkpoint import ArtifactError, require
-from pag.config.conf import Conf
-from pag.config.params import Params
-from pag.config.section import RobustMethod
-from pag.config.variants import Study, variant_of
+from pag.foundation.artifacts import ArtifactError, require
+from pag.foundation.config.conf import Conf
+from pag.foundation.config.params import Params
+from pag.foundation.config.runs import Study, variant_of
+from pag.foundation.config.section import RobustMethod
 from pag.report import paper
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
@@ -143,8 +143,7 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
         for arch in params.variant_archs
         for name in params.variants
     )
-    toy_path = folder / "metrics" / "toy.json"
-    toy = _read(ToyMetrics, toy_path) if toy_path.exists() else None
+    toy = _read(ToyMetrics, folder / "metrics" / "toy.json") if params.point_sets else None
     rows = [row for run in (*runs, *variants) for row in _run_rows(run, confs[run.dataset])]
     rows += _toy_rows(toy) if toy else []
     scores = pd.DataFrame(rows, columns=COLUMNS)
@@ -156,7 +155,7 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
 
 def _variant_run(dataset: str, arch: str, name: str, conf: Conf, folder: Path) -> Run:
     variant = variant_of(conf, dataset, name)
-    metrics = _read(Metrics, *_files(folder, f"{dataset}/{arch}/variants/{name}.json"))
+    metrics = _read(Metrics, *_files(folder, f"{dataset}/{arch}/{name}.json"))
     return Run(dataset, arch, variant.method, metrics, name, variant.study)
 
 

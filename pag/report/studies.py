@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pag.config.variants import Study
+from pag.foundation.config.runs import Study
 from pag.report.formats import MISSING, NORM_NAMES, measured, method_name, radius, threat
 from pag.report.results import Run
 from pag.report.style import PLOT_DPI, house_style

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pag.checkpoint import atomic_file
+from pag.foundation.artifacts import atomic_file
 
 DPI = 100  # of grids, whose tiles are drawn pixel by pixel
 PLOT_DPI = 150

@@ -9,43 +9,30 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pag.config.conf import ClassifierConfig
-from pag.datasets import augment
-from pag.datasets.base import Split, to_unit
-from pag.objectives.batch import Batch
-from pag.seeding import derive_seed, generator
+from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.seeding import derive_seed, generator
+from pag.images.dataset import Split, to_unit
+from pag.training import augment
+from pag.training.batch import Batch, ClassGradients
 
 PREFETCHED = 2  # batches that are read ahead while the device works
-
-
-class ClassGradients(Protocol):
-    """Directions g(x, y) of every training image and class: a gradient store, or arrays in memory."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, K, C, H, W)"""
-
-    def read(self, rows: np.ndarray, target_classes: np.ndarray) -> np.ndarray:
-        """The directions of images `rows` (B,) towards `target_classes` (B, k), as (B, k, C, H, W)."""
 
 
 @dataclass
 class Batches:
     """The minibatches of a training split.
 
-    split: uint8 images (N, C, H, W), possibly memory-mapped, and labels (N,); an image in [0, 1] is raw / levels.
+    split: uint8 images (N, C, H, W), possibly memory-mapped, and labels (N,).
     gradients: class gradients of the same images in the same order; None for runs without alignment.
     classes_per_image: k, the number of random target classes an image has in an epoch; "all" for every class.
     """
 
     split: Split
-    levels: int
     config: ClassifierConfig
     seed: int
     device: torch.device
@@ -99,7 +86,7 @@ class Batches:
             raw = torch.from_numpy(self.split.images[rows])
             images = self._to_device(augment.apply(plan, torch.from_numpy(rows), raw))
             yield Batch(
-                images=to_unit(images, self.levels),
+                images=to_unit(images, self.split.levels),
                 labels=self._to_device(torch.from_numpy(self.split.labels[rows])),
                 seed=derive_seed(self.seed, "objective", epoch, step),
                 target_classes=None if targets is None else self._to_device(targets[rows]),

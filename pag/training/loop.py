@@ -10,10 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pag.checkpoint import atomic_file
-from pag.config.conf import ClassifierConfig
-from pag.datasets.base import Split, to_unit
-from pag.objectives.batch import Objective
+from pag.classifiers.accuracy import accuracy
+from pag.foundation.artifacts import atomic_file
+from pag.foundation.config.conf import ClassifierConfig
+from pag.images.dataset import Split
+from pag.training.batch import Objective
 from pag.training.batches import Batches
 
 SCRATCH_SECONDS = 10.0  # at least, between two writings of the scratch file
@@ -91,7 +92,7 @@ def train_classifier(
 
         row = {"epoch": epoch + 1, **{name: float(total) / len(batches) for name, total in sums.items()}}
         if len(validation.labels):
-            row["validation_accuracy"] = accuracy(model, validation, batches.levels, device)
+            row["validation_accuracy"] = accuracy(model, validation, device)
         history.rows.append(row)
         if scratch is not None and time.perf_counter() - saved > SCRATCH_SECONDS:
             _save(scratch, stateful, history)
@@ -129,18 +130,6 @@ def lr_factor(config: ClassifierConfig, progress: float) -> float:
     if config.lr_schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * progress))
     return 1.0
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, split: Split, levels: int, device: torch.device, batch_size: int = 512) -> float:
-    """Clean accuracy in [0, 1] on a split, in eval mode."""
-    model.eval()
-    correct = 0
-    for start in range(0, len(split.labels), batch_size):
-        images = to_unit(split.images[start : start + batch_size], levels).to(device)
-        predictions = model(images).argmax(1).cpu().numpy()
-        correct += int((predictions == split.labels[start : start + batch_size]).sum())
-    return correct / len(split.labels)
 
 
 def _refuse_nan(loss: Tensor, step: int) -> None:

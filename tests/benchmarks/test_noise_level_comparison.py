@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from pyautoattack import AutoAttack
 
 from benchmarks import noise_levels
-from pag.attacks import standard
-from pag.config.conf import Conf, DiffusionConfig, load_conf
-from pag.gradients.store import GradientStore
-from pag.gradients.store_writer import StoreWriter
+from pag.evaluation import standard
+from pag.foundation.config.conf import Conf, DiffusionConfig, load_conf
+from pag.gradients.distillation.store_writer import StoreWriter
+from pag.store.reader import GradientStore
 
 SMALL_UNET: dict[str, Any] = {"channels": 8, "multipliers": [1, 1], "attention": [], "head_dim": 8, "batch_size": 4}
 

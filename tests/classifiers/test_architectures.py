@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pag.classifiers import ARCHITECTURES, build
-from pag.config.section import ConfigError
+from pag.foundation.config.section import ConfigError
 
 CIFAR = (3, 32, 32)
 IMAGE_ARCHS = [arch for arch in ARCHITECTURES if arch != "mlp"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pag.config.conf import load_conf
-from pag.config.params import load_params
-from pag.config.section import ConfigError, read_yaml
-from pag.config.toy import load_toy
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.params import load_params
+from pag.foundation.config.section import ConfigError, read_yaml
+from pag.foundation.config.toy import load_toy
 
 ROOT = Path(__file__).parents[2]
 CONFS = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml") if path.stem != "toy")

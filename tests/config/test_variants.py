@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pag.config.conf import load_conf
-from pag.config.section import ConfigError
-from pag.config.variants import variant_of, variants_of
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.runs import variant_of, variants_of
+from pag.foundation.config.section import ConfigError
 
 ROOT = Path(__file__).parents[2]
 CONFS = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml") if path.stem != "toy")

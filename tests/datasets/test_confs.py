@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pag.config.conf import Conf, load_conf
-from pag.config.section import read_yaml
 from pag.datasets import LOADERS
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.section import read_yaml
 
 FOLDER = Path(__file__).parents[2] / "conf"
 NAMES = ["cifar10", "cifar10-jpeg", "cifar100", "mnist5k", "stl10", "tinyimagenet"]

@@ -7,11 +7,11 @@ from image_trees import pack, real_archive, write_image
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from pag.config.conf import DataConfig
 from pag.datasets import decoding
 from pag.datasets.folder import read
 from pag.datasets.preparation import prepare
 from pag.datasets.source import Source, SourceError
+from pag.foundation.config.conf import DataConfig
 
 
 def config(root: Path, **changes) -> DataConfig:

@@ -3,9 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from pag.config.conf import DataConfig
 from pag.datasets.preparation import prepare
 from pag.datasets.source import SourceError
+from pag.foundation.config.conf import DataConfig
 
 CONFIG = DataConfig(loader="mnist5k", test_fraction=0.2)
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from pag.config.conf import DataConfig
-from pag.config.section import ConfigError
 from pag.datasets import LOADERS
-from pag.datasets.base import Split
 from pag.datasets.preparation import prepare
 from pag.datasets.source import Source
+from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.section import ConfigError
+from pag.images.dataset import Split
 
 DIGITS = DataConfig(loader="digits", test_fraction=0.2)
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pag.config.section import ConfigError
-from pag.datasets.balance import balanced
 from pag.datasets.split import stratified
+from pag.foundation.config.section import ConfigError
+from pag.images.balance import balanced
 
 NAMES = [f"class {i}" for i in range(10)]
 

@@ -9,10 +9,10 @@ import pytest
 from image_trees import pack, real_archive, write_image
 from PIL import Image
 
-from pag.config.conf import DataConfig
 from pag.datasets import tinyimagenet
 from pag.datasets.preparation import prepare
 from pag.datasets.source import SourceError
+from pag.foundation.config.conf import DataConfig
 
 WNIDS = ("n02", "n01", "n03")
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torchvision.datasets as tv
 
-from pag.config.conf import DataConfig
 from pag.datasets.preparation import prepare
 from pag.datasets.source import SourceError
 from pag.datasets.torchvision_sets import read
+from pag.foundation.config.conf import DataConfig
 
 RNG = np.random.default_rng(0)
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from pag.config.section import ConfigError
-from pag.config.toy import ToyConfig
 from pag.datasets.toy import read_toy
+from pag.foundation.config.section import ConfigError
+from pag.foundation.config.toy import ToyConfig
 
 CENTRES = ((-50.0, -10.0, 30.0), (-30.0, 10.0, 50.0))
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from image_trees import pack
 
-from pag.config.conf import DataConfig
-from pag.config.section import ConfigError
 from pag.datasets.source import SourceError, raw_root
 from pag.datasets.tree import FileTree
+from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.section import ConfigError
 
 
 @pytest.mark.parametrize("suffix", [None, "zip", "tar.xz"])

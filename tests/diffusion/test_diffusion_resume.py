@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pag.config.conf import DiffusionConfig
-from pag.datasets.base import ImageDataset, Split
 from pag.diffusion import training
+from pag.foundation.config.conf import DiffusionConfig
+from pag.images.dataset import ImageDataset, Split
 
 CONFIG = DiffusionConfig(
     timesteps=50,
@@ -31,8 +31,8 @@ class Interrupted(BaseException):
 
 def run(**options: Any) -> training.TrainedDiffusion:
     images = np.random.default_rng(0).integers(0, 17, (20, 1, 8, 8)).astype(np.uint8)
-    split = Split(images, np.arange(20) % 2)
-    dataset = ImageDataset.create("two", ("0", "1"), 16, train=split, validation=split, test=split)
+    split = Split(images, np.arange(20) % 2, levels=16)
+    dataset = ImageDataset.create("two", ("0", "1"), train=split, validation=split, test=split)
     return training.train(dataset, CONFIG, 0, "cpu", **options)
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pag.config.conf import DiffusionConfig
-from pag.datasets.base import ImageDataset, Split
 from pag.diffusion import training
-from pag.diffusion.schedule import timesteps_of
+from pag.diffusion.model.schedule import timesteps_of
+from pag.foundation.config.conf import DiffusionConfig
+from pag.images.dataset import ImageDataset, Split
 
 SIZES: dict[str, Any] = {"channels": 8, "multipliers": [1, 1], "blocks": 1, "attention": [], "head_dim": 8}
 
@@ -21,8 +21,8 @@ def small(**changes: Any) -> DiffusionConfig:
 
 
 def two_classes(images: np.ndarray, levels: int) -> ImageDataset:
-    split = Split(images, np.arange(len(images)) % 2)
-    return ImageDataset.create("two", ("0", "1"), levels, train=split, validation=split, test=split)
+    split = Split(images, np.arange(len(images)) % 2, levels)
+    return ImageDataset.create("two", ("0", "1"), train=split, validation=split, test=split)
 
 
 def two_flat_classes() -> ImageDataset:

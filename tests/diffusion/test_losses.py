@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from pag.diffusion.losses import NoisyBatch, diffusion_loss, variational_bound
-from pag.diffusion.schedule import NoiseSchedule
+from pag.diffusion.model.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule.cosine(50)
 

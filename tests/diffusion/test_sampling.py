@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pag.diffusion.model.schedule import NoiseSchedule, at
 from pag.diffusion.sampling import denoise_once, sample
-from pag.diffusion.schedule import NoiseSchedule, at
 
 SCHEDULE = NoiseSchedule.cosine(1000)
 MEANS = torch.tensor([-0.4, 0.3])

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from pag.config.conf import DiffusionConfig
-from pag.diffusion.schedule import NoiseSchedule, gradient_t, timesteps_of
+from pag.diffusion.model.schedule import NoiseSchedule, gradient_t, timesteps_of
+from pag.foundation.config.conf import DiffusionConfig
 
 
 def test_middle_noise_level_of_the_two_published_schedules() -> None:

@@ -8,8 +8,8 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from pag.config.conf import DiffusionConfig
-from pag.diffusion.unet import ClassConditionalUNet, build_unet
+from pag.diffusion.model.unet import ClassConditionalUNet, build_unet
+from pag.foundation.config.conf import DiffusionConfig
 
 
 def small(**changes: Any) -> DiffusionConfig:

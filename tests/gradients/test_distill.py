@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pag.datasets.base import Split, to_unit
-from pag.gradients import distill as distill_module
-from pag.gradients.distill import check_room, distill, preview
+from pag.gradients.distillation import distill as distill_module
+from pag.gradients.distillation.distill import check_room, distill, preview
 from pag.gradients.realizations import class_mean, nearest_neighbour
-from pag.gradients.store import GradientStore
+from pag.images.dataset import Split
+from pag.store.reader import GradientStore
 
 LEVELS, K, N = 16, 3, 20
 ATTRIBUTES = {"dataset_hash": "abc", "realization": "nn"}
@@ -20,15 +20,14 @@ ATTRIBUTES = {"dataset_hash": "abc", "realization": "nn"}
 @pytest.fixture
 def train() -> Split:
     rng = np.random.default_rng(0)
-    return Split(rng.integers(0, 17, (N, 1, 8, 8), dtype=np.uint8), np.arange(N) % K)
+    return Split(rng.integers(0, 17, (N, 1, 8, 8), dtype=np.uint8), np.arange(N) % K, LEVELS)
 
 
 def run(path: Path, train: Split, gradients, batch_size: int = 6, bits: int = 8, *, progress=None):
     return distill(
         gradients,
-        train.images,
+        train,
         path,
-        levels=LEVELS,
         num_classes=K,
         attributes=ATTRIBUTES,
         bits=bits,
@@ -39,12 +38,12 @@ def run(path: Path, train: Split, gradients, batch_size: int = 6, bits: int = 8,
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_every_image_and_class_is_in_the_store(tmp_path: Path, train: Split, bits: int) -> None:
-    source = nearest_neighbour(train, LEVELS, K, seed=0)
+    source = nearest_neighbour(train, K, seed=0)
     done: list[int] = []
     summary = run(tmp_path / "store", train, source, bits=bits, progress=done.append)
     store = GradientStore.open(tmp_path / "store", {**ATTRIBUTES, "num_images": N, "num_classes": K, "bits": bits})
     stored = torch.from_numpy(store.read_all_classes(np.arange(N))).flatten(2).double()
-    expected = source(to_unit(train.images, LEVELS), torch.arange(N)).flatten(2).double()
+    expected = source(train.unit(), torch.arange(N)).flatten(2).double()
     cosines = torch.cosine_similarity(stored, expected, dim=2, eps=1e-30)
     assert cosines.min() > (0.9995 if bits == 8 else 0.98)
     assert summary.cosine_mean == pytest.approx(cosines.mean().item(), abs=1e-5)
@@ -54,14 +53,14 @@ def test_every_image_and_class_is_in_the_store(tmp_path: Path, train: Split, bit
 def test_the_batch_size_does_not_change_a_byte(tmp_path: Path, train: Split) -> None:
     def content(batch_size: int) -> dict[str, bytes]:
         store = tmp_path / str(batch_size)
-        run(store, train, nearest_neighbour(train, LEVELS, K, seed=0), batch_size)
+        run(store, train, nearest_neighbour(train, K, seed=0), batch_size)
         return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
     assert content(1) == content(7) == content(64)
 
 
 def test_it_says_what_it_takes(tmp_path: Path, train: Split, capsys: pytest.CaptureFixture[str]) -> None:
-    run(tmp_path / "store", train, class_mean(train, LEVELS, K))
+    run(tmp_path / "store", train, class_mean(train, K))
     assert "20 images × 3 classes in 8 bits take" in capsys.readouterr().out
 
 
@@ -111,15 +110,15 @@ def test_a_failing_source_leaves_no_store(tmp_path: Path, train: Split) -> None:
 
 
 def test_preview_shows_the_first_image_of_each_class(train: Split) -> None:
-    source = nearest_neighbour(train, LEVELS, K, seed=0)
-    shown = preview(source, train, LEVELS, K)
+    source = nearest_neighbour(train, K, seed=0)
+    shown = preview(source, train, K)
     np.testing.assert_allclose(shown["images"] * LEVELS, train.images[[0, 1, 2]])
-    expected = source(to_unit(train.images[:3], LEVELS), torch.arange(3)).numpy()
+    expected = source(train.unit(slice(3)), torch.arange(3)).numpy()
     np.testing.assert_array_equal(shown["gradients"], expected)
     assert shown["gradients"].dtype == np.float32
 
 
 def test_preview_of_many_classes_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     many = Split(np.zeros((200, 1, 4, 4), np.uint8), np.arange(200)[::-1].copy())
-    shown = preview(class_mean(many, LEVELS, 200), many, LEVELS, 200)
+    shown = preview(class_mean(many, 200), many, 200)
     assert shown["images"].shape == (10, 1, 4, 4) and shown["gradients"].shape == (10, 10, 1, 4, 4)

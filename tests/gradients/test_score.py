@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pag.config.conf import DiffusionConfig
-from pag.diffusion.schedule import NoiseSchedule
-from pag.diffusion.unet import build_unet
+from pag.diffusion.model.schedule import NoiseSchedule
+from pag.diffusion.model.unet import build_unet
+from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.seeding import generator
 from pag.gradients import score
 from pag.gradients.score import passes, score_based_gradients
-from pag.seeding import generator
 
 SCHEDULE = NoiseSchedule.cosine(1000)
 T = SCHEDULE.nearest_t(0.5)

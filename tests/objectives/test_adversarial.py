@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pag.attacks.threat_model import ThreatModel
-from pag.objectives.adversarial import AdversarialTraining, Trades
-from pag.objectives.batch import Batch
-from pag.objectives.classification import cross_entropy
+from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
+from pag.objectives.baselines.cross_entropy import cross_entropy
+from pag.threat.threat_model import ThreatModel
+from pag.training.batch import Batch
 
 IMAGES = torch.rand(6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
 BATCH = Batch(IMAGES, torch.tensor([0, 1, 2, 3, 0, 1]), seed=11)

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pag.objectives.alignment import Alignment
-from pag.objectives.batch import Batch
-from pag.objectives.cosine import cosine, input_gradients
+from pag.classifiers.input_gradients import cosine, input_gradients
+from pag.objectives.alignment.objective import Alignment
+from pag.training.batch import Batch
 
 NUM_CLASSES = 4
 

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pag.attacks.threat_model import ThreatModel
 from pag.classifiers import build
-from pag.objectives import alignment
-from pag.objectives.adversarial import AdversarialTraining, Trades
-from pag.objectives.alignment import Alignment
-from pag.objectives.batch import Batch, Objective
-from pag.objectives.classification import cross_entropy
+from pag.objectives.alignment import objective as alignment
+from pag.objectives.alignment.objective import Alignment
+from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
+from pag.objectives.baselines.cross_entropy import cross_entropy
+from pag.threat.threat_model import ThreatModel
+from pag.training.batch import Batch, Objective
 
 OBJECTIVES: dict[str, Objective] = {
     "vanilla": cross_entropy,

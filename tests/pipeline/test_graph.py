@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from closure import ROOT, closure
 
-from pag.config.section import read_yaml
+from pag.foundation.config.section import read_yaml
 
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 REGISTRIES = {Path("pag/datasets"), Path("pag/classifiers"), Path("pag/report")}  # declared as a whole

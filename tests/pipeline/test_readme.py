@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from closure import ROOT
 
-from pag.config.conf import load_conf
-from pag.config.section import read_yaml
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.section import read_yaml
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pag.config.conf import AdversarialConfig, Conf, EvaluationConfig, load_conf
-from pag.config.params import Params, load_params
+from pag.foundation.config.conf import AdversarialConfig, Conf, EvaluationConfig, load_conf
+from pag.foundation.config.params import Params, load_params
 
 ROOT = Path(__file__).parents[2]
 LISTS: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pag.checkpoint import ArtifactError
+from pag.foundation.artifacts import ArtifactError
 from pag.report import arrays
 from pag.report.figures import illustrations
 from pag.report.grids import diffusion_figure

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pag.checkpoint import ArtifactError
+from pag.foundation.artifacts import ArtifactError
 from pag.report.page import write_report
 
 FIGURES = [

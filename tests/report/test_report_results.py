@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pag.checkpoint import ArtifactError
+from pag.foundation.artifacts import ArtifactError
 from pag.report import paper
 from pag.report.results import binomial_error, read_results
 from pag.report.tables import accuracy_table, foolbox_table, tidy_table, wide_table

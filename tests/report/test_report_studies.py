@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pag.checkpoint import ArtifactError
-from pag.config.section import ConfigError
+from pag.foundation.artifacts import ArtifactError
+from pag.foundation.config.section import ConfigError
 from pag.report.figures import illustrations
 from pag.report.judgement import judge
 from pag.report.page import write_report

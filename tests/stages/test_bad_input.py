@@ -11,9 +11,9 @@ import torch
 from pyautoattack.square import SquareAttack
 from workspace import ROOT, Workspace
 
-from pag.config.conf import load_conf
-from pag.config.section import ConfigError
-from pag.datasets.base import ImageDataset, Split
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.section import ConfigError
+from pag.images.dataset import ImageDataset, Split
 from stages.prepare import require_attackable
 
 Change = Callable[[Workspace], None]
@@ -147,7 +147,7 @@ def test_an_interrupt_is_not_a_success(chain: Workspace, tmp_path, monkeypatch: 
         raise KeyboardInterrupt
 
     workspace = chain.copy(tmp_path)
-    monkeypatch.setattr("stages.classifier.train_classifier", interrupt)
+    monkeypatch.setattr("stages.shared.classifier.train_classifier", interrupt)
     before = workspace.files()
     assert workspace.run(monkeypatch, "train", "digits", "cnn", "vanilla") == 130
     assert workspace.files() == before

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from workspace import Workspace
 
-from pag.config.section import read_yaml
-from pag.datasets.base import load
+from pag.foundation.config.section import read_yaml
+from pag.images.dataset import load
 
 
 def test_the_chain_ends_in_metrics_and_a_report(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

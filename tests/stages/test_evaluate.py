@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pag.config.conf import EvaluationConfig, load_conf
-from pag.datasets.base import ImageDataset, Split
+from pag.foundation.config.conf import EvaluationConfig, load_conf
+from pag.images.dataset import ImageDataset, Split
 from stages import evaluate
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ from workspace import Workspace
 
 from benchmarks import miniature
 from benchmarks.miniature_data import CIFAR10_JPEG, SHARED, provide
-from pag.config.conf import DataConfig, load_conf
-from pag.config.section import read_yaml
 from pag.datasets.preparation import prepare
+from pag.foundation.config.conf import DataConfig, load_conf
+from pag.foundation.config.section import read_yaml
 from stages.preset import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]

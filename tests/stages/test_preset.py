@@ -8,10 +8,10 @@ from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from workspace import Workspace
 
-from pag.config.conf import load_conf
-from pag.config.params import load_params
-from pag.config.section import ConfigError, read_yaml
-from pag.config.variants import variant_of
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.params import load_params
+from pag.foundation.config.runs import variant_of
+from pag.foundation.config.section import ConfigError, read_yaml
 from pag.report.paper_tables import TABLES
 from stages.preset import NOTHING, STOP, arguments, load_preset, names
 

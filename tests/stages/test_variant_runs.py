@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from workspace import Workspace
 
-from pag.checkpoint import load_weights
+from pag.foundation.artifacts import load_weights
 
 VARIANTS = {
     "all": {"method": "sbg", "lambda": 0.5, "classes_per_image": "all", "training_seed": 3},

@@ -11,8 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from benchmarks.miniature import edit, shrink
-from pag.config.section import read_yaml
-from stages.command import run_stage
+from pag.foundation.config.section import read_yaml
+from stages.shared.command import run_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pag.config.conf import ClassifierConfig
-from pag.datasets.base import Split
-from pag.objectives.batch import Batch
+from pag.foundation.config.conf import ClassifierConfig
+from pag.images.dataset import Split
+from pag.training.batch import Batch
 from pag.training.batches import Batches
 
 COUNT, CLASSES, SIDE = 50, 5, 6
@@ -35,13 +35,13 @@ def known_split() -> Split:
     """Pixel values 1..36 in every image, rolled by its number: never 0, so that padding can be told from image."""
     pixels = np.arange(1, SIDE * SIDE + 1, dtype=np.uint8)
     images = np.stack([np.roll(pixels, n).reshape(1, SIDE, SIDE) for n in range(COUNT)])
-    return Split(images, np.arange(COUNT, dtype=np.int64) % CLASSES)
+    return Split(images, np.arange(COUNT, dtype=np.int64) % CLASSES, levels=1)
 
 
 def batches(k: int | str = 1, store: type[KnownStore] | None = KnownStore, **changes: object) -> Batches:
     split = known_split()
     config = ClassifierConfig(**{"batch_size": 8, "crop_padding": 2, "flip": True, **changes})
-    return Batches(split, 1, config, 7, torch.device("cpu"), store(split.images) if store else None, k)
+    return Batches(split, config, 7, torch.device("cpu"), store(split.images) if store else None, k)
 
 
 @pytest.fixture(autouse=True)

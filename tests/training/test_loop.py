@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pag.attacks.threat_model import ThreatModel
-from pag.config.conf import ClassifierConfig
-from pag.datasets.base import Split
-from pag.objectives.adversarial import AdversarialTraining, Trades
-from pag.objectives.alignment import Alignment
-from pag.objectives.batch import Batch, Objective
-from pag.objectives.classification import cross_entropy
+from pag.foundation.config.conf import ClassifierConfig
+from pag.images.dataset import Split
+from pag.objectives.alignment.objective import Alignment
+from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
+from pag.objectives.baselines.cross_entropy import cross_entropy
+from pag.threat.threat_model import ThreatModel
+from pag.training.batch import Batch, Objective
 from pag.training.batches import Batches
 from pag.training.loop import History, accuracy, build_optimizer, lr_factor, train_classifier
 
@@ -56,7 +56,7 @@ def network() -> nn.Module:
 def train(objective: Objective, seed: int = 3, **changes: object) -> tuple[nn.Module, History]:
     options = {"epochs": 5, "batch_size": 16, "lr": 0.05, "crop_padding": 0, "flip": False, **changes}
     config = ClassifierConfig(**options)
-    batches = Batches(bright_half(64, 0), 255, config, seed, torch.device("cpu"), TrueDirections(), 1)
+    batches = Batches(bright_half(64, 0), config, seed, torch.device("cpu"), TrueDirections(), 1)
     model = network()
     return model, train_classifier(model, batches, objective, bright_half(40, 1), config)
 
@@ -147,7 +147,7 @@ def test_accuracy_counts_images_and_leaves_statistics_alone() -> None:
     model, split = network(), bright_half(30, 2)
     expected = (model.eval()(torch.from_numpy(split.images) / 255).argmax(1).numpy() == split.labels).mean()
     model.train()
-    assert accuracy(model, split, 255, torch.device("cpu"), batch_size=7) == pytest.approx(expected)
+    assert accuracy(model, split, torch.device("cpu"), batch_size=7) == pytest.approx(expected)
     assert model[1].num_batches_tracked == 0
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from pag.classifiers import build
-from pag.config.conf import ClassifierConfig
-from pag.datasets.base import Split
-from pag.objectives.classification import cross_entropy
+from pag.foundation.config.conf import ClassifierConfig
+from pag.images.dataset import Split
+from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.training import loop
 from pag.training.batches import Batches
 
@@ -27,7 +27,7 @@ def run(optimizer: str, **options: Any) -> tuple[nn.Module, loop.History]:
     split = Split(rng.integers(0, 256, (24, *SHAPE)).astype(np.uint8), np.arange(24, dtype=np.int64) % 3)
     config = ClassifierConfig(epochs=4, batch_size=8, lr=0.01, lr_schedule="cosine", optimizer=optimizer)  # type: ignore[arg-type]
     model = build("cnn", 3, SHAPE, seed=0)
-    batches = Batches(split, 255, config, 0, torch.device("cpu"))
+    batches = Batches(split, config, 0, torch.device("cpu"))
     return model, loop.train_classifier(model, batches, cross_entropy, split, config, **options)
 
 

@@ -1,0 +1,36 @@
+"""How perceptually aligned a classifier's gradients are, as one number; and the gradients themselves, to look at."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from pag.classifiers.input_gradients import class_scores, cosine
+from pag.foundation.config.section import GradientOf
+
+
+def gradient_alignment(
+    model: nn.Module, images: Tensor, class_gradients: Tensor, gradient_of: GradientOf = "log_softmax"
+) -> Tensor:
+    """Mean cosine over all classes between the input gradients of `model`, in eval mode, and given directions.
+
+    images: (B, C, H, W) in [0, 1]; class_gradients: (B, K, C, H, W) of any scale. Returns (B,) in [−1, 1].
+    """
+    directions = class_gradients.unbind(1)
+    gradients = gradients_by_class(model, images, len(directions), gradient_of)
+    cosines = [cosine(v[:, None], u[:, None]) for v, u in zip(gradients, directions, strict=True)]
+    return torch.cat(cosines, dim=1).mean(1)
+
+
+def gradients_by_class(
+    model: nn.Module, images: Tensor, num_classes: int, gradient_of: GradientOf = "log_softmax"
+) -> Iterator[Tensor]:
+    """∇_x of the score of each of the first `num_classes` classes, (B, C, H, W) each, of any scale, in eval mode.
+
+    One forward pass, and one class at a time: the memory does not grow with the number of classes.
+    """
+    model.eval()
+    images = images.detach().requires_grad_()
+    target_classes = torch.arange(num_classes, device=images.device).expand(len(images), -1)
+    for score in class_scores(model(images), target_classes, gradient_of).unbind(1):
+        yield torch.autograd.grad(score.sum(), images, retain_graph=True)[0]

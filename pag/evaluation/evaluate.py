@@ -1,0 +1,131 @@
+"""One call from a model and images to its robustness: clean accuracy, AutoAttack, Foolbox, gradient alignment.
+
+found = evaluate(model, images, labels, {"L2": [0.5, 1.0], "Linf": [8 / 255]})
+found.clean_accuracy, found.robust_accuracy["L2"][0.5], found.warnings
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pag.evaluation.alignment import gradient_alignment
+from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack, frozen
+from pag.evaluation.foolbox import FoolboxResult, evaluate_foolbox
+from pag.evaluation.standard import Budget
+from pag.foundation.config.section import Norm
+from pag.store.reader import GradientStore
+
+ALIGNED_AT_ONCE = 32  # images; with every class of each
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Images and the directions that a classifier's gradients are compared with."""
+
+    images: Tensor  # (M, C, H, W) in [0, 1]
+    store: GradientStore  # of these images in this order: (M, num_classes, C, H, W)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier does on the images that were attacked. Accuracies are fractions in [0, 1]."""
+
+    by_norm: dict[Norm, NormResult]  # image by image: the smallest radius that broke it, by which attack, the example
+    attack: Budget
+    warnings: list[str]  # AutoAttack's reliability flags, and departures from its standard version
+    foolbox: dict[str, FoolboxResult] = field(default_factory=dict)
+    alignment: float | None = None  # mean cosine with the directions, in [−1, 1]
+
+    @property
+    def clean_accuracy(self) -> float:
+        return next(found.robust_accuracy(0.0) for found in self.by_norm.values())
+
+    @property
+    def robust_accuracy(self) -> dict[Norm, dict[float, float]]:
+        """norm → radius → the fraction of images that no attack broke within it."""
+        return {norm: {eps: found.robust_accuracy(eps) for eps in found.eps} for norm, found in self.by_norm.items()}
+
+
+def evaluate(
+    model: nn.Module | Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    radii: Mapping[Norm, Sequence[float]],
+    *,
+    attack: Budget = STANDARD,
+    foolbox: Mapping[str, float | None] | None = None,
+    directions: Directions | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+    processes: int = 1,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Measure `model` on exactly these images.
+
+    model: maps images (B, C, H, W) in [0, 1] to logits (B, num_classes), on any device. A module is attacked in eval
+        mode with frozen parameters, and left as it was.
+    images: (N, C, H, W) in [0, 1]; labels: (N,) class indices. They are moved to the model's device.
+    radii: norm ("L2" or "Linf") → radii in units of the pixel range [0, 1], in any order.
+    attack: AutoAttack's standard version, or ``quick()`` to choose values by; its numbers are no results.
+    foolbox: attack (a name of pag.evaluation.foolbox.ATTACKS) → radius in its own distance; None: smallest example.
+    directions: to measure alignment with; their images need not be the attacked ones.
+    batch_size: images attacked at once. seed: of the attacks' random numbers.
+    processes: how many share the attacks on a CPU. More than one needs a main guard in a script.
+    cache: a scratch folder that finished parts are kept in; the same call goes on from there.
+    progress: called with (decided, all) pairs of an image and a threat model.
+    Raises ValueError or ConfigError in one line for what cannot be evaluated.
+    """
+    network = model if isinstance(model, nn.Module) else _Function(model)
+    device = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
+    images, labels = images.to(device), labels.to(device)
+    found = evaluate_autoattack(
+        network,
+        images,
+        labels,
+        radii,
+        batch_size=batch_size,
+        seed=seed,
+        progress=progress,
+        cache=cache,
+        processes=processes if device.type == "cpu" else 1,
+        budget=attack,
+    )
+    steps = None if attack == STANDARD else attack.steps
+    others = evaluate_foolbox(
+        network, images, labels, foolbox or {}, batch_size=batch_size, seed=seed, cache=cache, quick_steps=steps
+    )
+    return Evaluation(
+        by_norm=found.by_norm,
+        attack=attack,
+        warnings=found.warnings,
+        foolbox=others,
+        alignment=None if directions is None else measure_alignment(network, directions),
+    )
+
+
+def measure_alignment(model: nn.Module, directions: Directions) -> float:
+    """Mean cosine between the input gradients of `model` and the directions, over their images and all classes."""
+    device = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), directions.images.device)
+    count = len(directions.images)
+    cosines: list[Tensor] = []
+    with frozen(model):
+        for rows in np.array_split(np.arange(count), max(1, count // ALIGNED_AT_ONCE)):
+            given = torch.from_numpy(directions.store.read_all_classes(rows)).to(device)
+            cosines.append(gradient_alignment(model, directions.images[rows].to(device), given))
+    return torch.cat(cosines).mean().item()
+
+
+class _Function(nn.Module):
+    """A function from images to logits, as the attacks' libraries want it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.function(images)

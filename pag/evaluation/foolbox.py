@@ -1,0 +1,136 @@
+"""The Foolbox attacks of the paper's Table 6 (Rauber et al., 2020), each measured in its own distance.
+
+All seven look for a small perturbation, and all are run without a radius (``epsilons=None``): given one, three of them
+raise because they have no distance of their own and L0FMN because Foolbox cannot shrink to an L0 ball. The
+distance is measured here, on examples that we have checked, and an image counts as robust at the radius `eps` if no
+example within it was found. The paper states no radii.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import foolbox
+import torch
+from torch import Tensor, nn
+
+from pag.evaluation.autoattack import frozen
+from pag.evaluation.cache import Cache
+from pag.foundation.config.section import ConfigError, nearest
+from pag.foundation.seeding import derive_seed
+
+Distance = Literal["L0", "L1", "L2"]
+_ORDER = {"L0": 0, "L1": 1, "L2": 2}
+
+# Name → the distance it is measured in and its constructor, with Foolbox's default budgets. Three attacks search along
+# a path and have no distance of their own: L2 for them, as for salt-and-pepper noise. EAD is slow: 9 × 10,000 steps.
+# Last, the arguments that are its budget, which a quick evaluation sets to its number of steps.
+ATTACKS: dict[str, tuple[Distance, Callable[..., foolbox.Attack], tuple[str, ...]]] = {
+    "SaltAndPepperNoiseAttack": ("L2", foolbox.attacks.SaltAndPepperNoiseAttack, ("steps",)),
+    "BinarySearchContrastReductionAttack": (
+        "L2",
+        foolbox.attacks.BinarySearchContrastReductionAttack,
+        ("binary_search_steps",),
+    ),
+    "GaussianBlurAttack": ("L2", partial(foolbox.attacks.GaussianBlurAttack, channel_axis=1), ("steps",)),
+    "LinearSearchBlendedUniformNoiseAttack": (
+        "L2",
+        foolbox.attacks.LinearSearchBlendedUniformNoiseAttack,
+        ("steps", "directions"),
+    ),
+    "L0FMNAttack": ("L0", foolbox.attacks.L0FMNAttack, ("steps",)),
+    "L1FMNAttack": ("L1", foolbox.attacks.L1FMNAttack, ("steps",)),
+    "EADAttack": ("L1", foolbox.attacks.EADAttack, ("steps", "binary_search_steps")),
+}
+
+
+@dataclass(frozen=True)
+class FoolboxResult:
+    """One attack on all images."""
+
+    distance_name: Distance  # L0 counts the changed pixels of all channels
+    distances: Tensor  # (N,) of the example found; 0 if misclassified as it is, inf if none was found
+    eps: float | None  # None: any example counts
+    warnings: list[str]
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of images for which the attack found no example within eps."""
+        limit = torch.inf if self.eps is None else self.eps
+        return 1 - (self.distances.isfinite() & (self.distances <= limit)).double().mean().item()
+
+    @property
+    def median_distance(self) -> float | None:
+        """The median over all images; None where more than half of them have no example."""
+        median = self.distances.median().item()
+        return None if median == float("inf") else median
+
+
+def evaluate_foolbox(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attacks: Mapping[str, float | None],
+    *,
+    batch_size: int,
+    seed: int,
+    cache: Path | None = None,
+    quick_steps: int | None = None,
+) -> dict[str, FoolboxResult]:
+    """Run each named attack on images (N, C, H, W) in [0, 1]. attacks: name → eps in the attack's distance, or None.
+
+    cache: a scratch folder that keeps finished batches, from which an interrupted evaluation of the same weights,
+    images and seed resumes. quick_steps: of each attack, in place of Foolbox's default budgets.
+    Raises ConfigError for a name that is not in ATTACKS, with the nearest one.
+    """
+    for name in attacks:
+        if name not in ATTACKS:
+            raise ConfigError(f"unknown Foolbox attack '{name}'{nearest(name, list(ATTACKS))}")
+    batches = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
+    results = {}
+    with frozen(model):
+        kept = Cache(cache, model, "foolbox") if cache is not None else None
+        for name, eps in attacks.items():
+            outcomes = [
+                _outcome(model, name, x, y, derive_seed(seed, "foolbox", name, number), quick_steps, kept)
+                for number, (x, y) in enumerate(batches)
+            ]
+            messages = [message for outcome in outcomes for message in outcome["warnings"]]
+            distances = torch.cat([outcome["distances"] for outcome in outcomes])
+            results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)))
+    return results
+
+
+def _outcome(
+    model: nn.Module, name: str, images: Tensor, labels: Tensor, seed: int, quick_steps: int | None, kept: Cache | None
+) -> Any:
+    """Distances and warnings of one attack on one batch, from the scratch folder if they are there."""
+    about = {"attack": name, "images": images, "labels": labels, "seed": seed, "quick_steps": quick_steps}
+    if kept is not None and about in kept:
+        return kept.load(about, images.device)
+    cuda = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.manual_seed(seed)
+        distances = _distances(model, name, images, labels, quick_steps)
+    outcome = {"distances": distances, "warnings": [str(warning.message) for warning in caught]}
+    if kept is not None:
+        kept.save(about, outcome)
+    return outcome
+
+
+def _distances(model: nn.Module, attack: str, images: Tensor, labels: Tensor, quick_steps: int | None) -> Tensor:
+    """How far the attack's examples lie, (B,); inf where the returned image is not misclassified after clamping."""
+    name, make, budget = ATTACKS[attack]
+    target = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
+    given = {} if quick_steps is None else dict.fromkeys(budget, quick_steps)
+    returned, _, _ = make(**given)(target, images, labels, epsilons=None)
+    examples = returned.clamp(0, 1)  # they leave the range by rounding; what is measured and classified is inside it
+    with torch.no_grad():
+        misclassified = model(images).argmax(dim=1) != labels
+        found = model(examples).argmax(dim=1) != labels
+    distance = torch.linalg.vector_norm((examples - images).flatten(1), ord=_ORDER[name], dim=1)
+    return torch.where(misclassified, 0.0, torch.where(found, distance, torch.inf))

@@ -1,0 +1,266 @@
+"""conf/<dataset>.yaml: how the whole chain runs on one dataset; every key with its meaning, unit and range."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pag.foundation.config.section import (
+    Computable,
+    ConfigError,
+    Count,
+    Fraction,
+    GradientOf,
+    NonNegative,
+    Norm,
+    Positive,
+    Precision,
+    Realization,
+    RobustMethod,
+    Section,
+    Steps,
+    load,
+    nearest,
+)
+
+
+class DataConfig(Section):
+    """Where the images come from and how they are split."""
+
+    loader: str  # a name of pag.datasets.LOADERS
+    root: str | None = None  # folder or archive of the raw files; a relative path starts at the repository
+    download: bool = False  # may the loader fetch missing raw files
+    validation_fraction: Fraction = 0.1  # of the training images, stratified; model selection may look only at these
+    test_fraction: Fraction | None = None  # only for sources without an official test part
+    train_limit: Count | None = None  # keep this many training images, class-balanced
+    test_limit: Count | None = None
+    image_size: Count | None = None  # resize to this side in pixels (folders of larger images); null keeps the source's
+    note: str | None = None  # stands beside every number of the report, e.g. "JPEG copy"
+
+
+class DiffusionConfig(Section):
+    """The class-conditional DDPM: schedule, U-Net, training."""
+
+    schedule: Literal["cosine", "linear"] = "cosine"
+    timesteps: Annotated[int, Field(ge=2)] = 4000
+    learn_sigma: bool = True
+    noise_levels: Literal["all", "single", "band"] = "all"  # which t the training visits
+    alpha_bar: Fraction = 0.5  # the level of `single`, and the default level of the gradients
+    band: tuple[Fraction, Fraction] = (0.4, 0.6)  # alpha_bar range of `band`
+    image_size: Count | None = None  # side the U-Net works at; images are resized bicubically when it differs
+    channels: Count = 128
+    multipliers: Steps = Field([1, 2, 2, 2])
+    blocks: Count = 3  # residual blocks per resolution
+    attention: list[Count] = Field([16, 8])  # resolutions (pixels a side) that have self-attention
+    head_dim: Count = 64
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    steps: Count = 200_000
+    batch_size: Count = 128
+    lr: Positive = 1e-4
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999  # reached by a warm-up min(decay, (1+step)/(10+step))
+    precision: Precision = "float32"
+    compile: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _band_from_list(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("band"), list):
+            return {**values, "band": tuple(values["band"])}
+        return values
+
+    @model_validator(mode="after")
+    def _band_is_ordered(self) -> "DiffusionConfig":
+        if self.band[0] >= self.band[1]:
+            raise ValueError(f"band is [low, high] in alpha_bar with low < high, got {list(self.band)}")
+        return self
+
+
+class DistillConfig(Section):
+    """The gradients of every training image and class; what concerns the heuristics alone is theirs."""
+
+    t: Annotated[int, Field(ge=0)] | None = None  # noise level of SBG as a timestep; null: diffusion.alpha_bar
+    noise_draws: Count = 1  # noise samples averaged per image (SBG)
+    bits: Literal[4, 8] = 8  # of the stored direction, per pixel
+    batch_size: Count = 64  # images held at once; the stored bytes do not depend on it
+    heldout_images: Count = 200  # class-balanced test images on which gradient alignment is measured
+
+
+class HeuristicsConfig(Section):
+    """OI, CM and NN; a section of its own, so that a change here leaves the score-based gradients as they are."""
+
+    nn_candidates: Count = 1000  # size of the limited set D_y that NN searches, per class
+    computed: list[Computable] = Field([])  # no store for these: training computes the same directions as it reads them
+
+    @model_validator(mode="after")
+    def _computed_once(self) -> "HeuristicsConfig":
+        if len(set(self.computed)) < len(self.computed):
+            raise ValueError(f"heuristics.computed names a realization twice: {', '.join(self.computed)}")
+        return self
+
+
+class ClassifierConfig(Section):
+    """Classifier training, the same for every method."""
+
+    epochs: Count = 100
+    batch_size: Count = 64
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: Positive = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # SGD only
+    weight_decay: NonNegative = 1e-4
+    lr_schedule: Literal["steps", "cosine", "constant"] = "steps"  # steps: ×0.1 at 50 %, ×0.01 at 75 % of the epochs
+    crop_padding: Annotated[int, Field(ge=0)] = 4  # pixels; 0 switches random crops off
+    flip: bool = True
+    precision: Precision = "float32"
+    compile: bool = False
+
+
+class AlignmentConfig(Section):
+    """The alignment term: λ · Σ_y (1 − cos(∇_x log p(y|x), g(x, y)))."""
+
+    classes_per_image: Count | Literal["all"] = 1  # k random classes with weight C/k, or the whole sum
+    gradient_of: GradientOf = "log_softmax"
+
+
+class VanillaConfig(Section):
+    """Plain training has no parameters of its own; the section exists so that every method has one."""
+
+
+class AdversarialConfig(Section):
+    """Adversarial training (or TRADES) against one threat model."""
+
+    norm: Norm
+    eps: Positive
+    steps: Count = 7
+    step_size: Positive | None = None  # null: 1.5 · eps / steps
+    beta: NonNegative | None = None  # TRADES trade-off; null means plain adversarial training
+
+    @model_validator(mode="after")
+    def _radius_in_range(self) -> "AdversarialConfig":
+        check_radius(self.norm, self.eps)
+        return self
+
+
+class AlignedConfig(Section):
+    """λ in the convention of the full sum over classes, by architecture; `default` serves the rest."""
+
+    weight: dict[str, NonNegative] = Field(alias="lambda")
+
+    @model_validator(mode="after")
+    def _has_default(self) -> "AlignedConfig":
+        if "default" not in self.weight:
+            raise ValueError("lambda needs the key 'default', with further architectures beside it if they differ")
+        return self
+
+    def for_arch(self, arch: str) -> float:
+        return self.weight.get(arch, self.weight["default"])
+
+
+class MethodsConfig(Section):
+    """Method-specific values; the keys are the method names of params.yaml."""
+
+    vanilla: VanillaConfig
+    at_l2: AdversarialConfig = Field(alias="at-l2")
+    at_linf: AdversarialConfig = Field(alias="at-linf")
+    trades_linf: AdversarialConfig = Field(alias="trades-linf")
+    oi: AlignedConfig
+    cm: AlignedConfig
+    nn: AlignedConfig
+    sbg: AlignedConfig
+    at_pag: AlignedConfig = Field(alias="at+pag")  # alignment added to adversarial training
+    trades_pag: AlignedConfig = Field(alias="trades+pag")
+
+    def adversarial(self, method: RobustMethod) -> AdversarialConfig:
+        return getattr(self, method.replace("-", "_"))
+
+    def aligned(self, realization: Realization, robust: RobustMethod | None) -> AlignedConfig:
+        if robust is None:
+            return getattr(self, realization)
+        return self.trades_pag if robust.startswith("trades") else self.at_pag
+
+
+class LargeEpsConfig(Section):
+    """Targeted PGD far outside the threat model, which shows perceptually aligned gradients."""
+
+    eps: Positive  # L2 radius
+    steps: Count = 40
+    images: Count = 6  # test images (rows of the grid)
+
+
+class AttackConfig(Section):
+    """Which AutoAttack. `quick` is for choosing values on validation images and for smoke tests, never for results."""
+
+    version: Literal["standard", "quick"] = "standard"  # quick: APGD-CE and APGD-T alone, with the budget below
+    steps: Count | None = None  # of quick, of each attack; null: 20 (the standard version has 100)
+    target_classes: Annotated[int, Field(ge=1, le=9)] | None = None  # of quick's APGD-T; null: 9, as in the standard
+
+    @model_validator(mode="after")
+    def _standard_is_standard(self) -> "AttackConfig":
+        given = [key for key in ("steps", "target_classes") if getattr(self, key) is not None]
+        if self.version == "standard" and given:
+            raise ValueError(f"attack.{given[0]} belongs to `version: quick`: the standard version has its own budget")
+        return self
+
+
+class EvaluationConfig(Section):
+    """What every classifier is measured against."""
+
+    attack: AttackConfig = Field(default_factory=AttackConfig)
+    threat_models: dict[Norm, Annotated[list[Positive], Field(min_length=1)]]
+    split: Literal["test", "validation"] = "test"  # validation: to choose values by; the report says which
+    images: Count | None = None  # class-balanced images under attack; null: all of the split
+    batch_size: Count = 256
+    foolbox: dict[str, Positive | None] = Field({})  # attack -> eps in its own distance; null: smallest found
+    large_eps: LargeEpsConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_foolbox(cls, values: Any) -> Any:
+        """`foolbox: null` switches the attacks off; `dvc exp run -S` cannot empty a section otherwise."""
+        if isinstance(values, dict) and values.get("foolbox", {}) is None:
+            return {**values, "foolbox": {}}
+        return values
+
+    @model_validator(mode="after")
+    def _radii_in_range(self) -> "EvaluationConfig":
+        for norm, radii in self.threat_models.items():
+            if radii != sorted(set(radii)):
+                raise ValueError(f"threat_models.{norm} must be an increasing list of radii, got {radii}")
+            for eps in radii:
+                check_radius(norm, eps)
+        return self
+
+
+class Conf(Section):
+    """conf/<dataset>.yaml"""
+
+    data: DataConfig
+    diffusion: DiffusionConfig
+    distill: DistillConfig
+    heuristics: HeuristicsConfig
+    classifier: ClassifierConfig
+    alignment: AlignmentConfig
+    methods: MethodsConfig
+    evaluation: EvaluationConfig
+    variants: dict[str, Any] = Field({})  # further runs by name: see variants.py
+
+    @model_validator(mode="after")
+    def _level_in_schedule(self) -> "Conf":
+        if self.distill.t is not None and self.distill.t >= self.diffusion.timesteps:
+            raise ValueError(
+                f"distill.t = {self.distill.t} lies outside the schedule 0..{self.diffusion.timesteps - 1}"
+            )
+        return self
+
+
+def check_radius(norm: Norm, eps: float) -> None:
+    """Refuse a radius that means nothing on images in [0, 1]."""
+    if eps <= 0 or (norm == "Linf" and eps >= 2):
+        raise ValueError(f"eps = {eps} for {norm}: expected eps > 0{', and below 2' if norm == 'Linf' else ''}")
+
+
+def load_conf(dataset: str, folder: Path = Path("conf")) -> Conf:
+    """The conf of one dataset. Raises ConfigError with one line that names the key and the nearest valid one."""
+    known = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "toy")
+    if dataset not in known:
+        raise ConfigError(f"unknown dataset '{dataset}'{nearest(dataset, known)}; each has a file conf/<dataset>.yaml")
+    return load(Conf, folder / f"{dataset}.yaml")

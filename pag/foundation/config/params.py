@@ -1,0 +1,62 @@
+"""params.yaml: which experiments to run; what one changes with ``dvc exp run -S``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pag.foundation.config.section import Baseline, NonNegative, Realization, RobustMethod, Section, load
+
+
+class Params(Section):
+    """params.yaml: which experiments to run."""
+
+    seed: Annotated[int, Field(ge=0)]  # of the data split, the diffusion model and the gradients
+    training_seed: Annotated[int, Field(ge=0)]  # of the classifiers
+    weight: NonNegative | None = Field(alias="lambda")  # null: the value of conf for dataset, method, architecture
+    datasets: list[str]  # empty: the toy experiment alone
+    archs: Annotated[list[str], Field(min_length=1)]
+    baselines: list[Baseline]
+    heuristics: list[Literal["oi", "cm", "nn"]]  # stores to distil besides SBG's
+    realizations: list[Realization]  # alignment runs
+    robust: list[RobustMethod]  # combined with each of robust_realizations
+    robust_realizations: list[Realization]
+    variants: list[str]  # names under `variants` of conf/<dataset>.yaml
+    variant_datasets: list[str]  # each variant runs on each of these …
+    variant_archs: list[str]  # … with each of these
+    point_sets: list[Literal["toy"]]  # the two-dimensional experiment, or none
+    noise_level_figures: list[str]  # datasets whose SBG is drawn over the noise levels
+
+    @model_validator(mode="after")
+    def _nothing_is_listed_twice(self) -> "Params":
+        for key, names in self:
+            if isinstance(names, list) and len(set(names)) < len(names):
+                raise ValueError(f"{key}: '{max(names, key=names.count)}' is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _stores_exist(self) -> "Params":
+        for name in {*self.realizations, *self.robust_realizations} - {"sbg", *self.heuristics}:
+            raise ValueError(f"realization '{name}' is trained on but not distilled: add it to heuristics")
+        return self
+
+    @model_validator(mode="after")
+    def _variants_belong_to_the_experiment(self) -> "Params":
+        chosen = {"noise_level_figures": (self.noise_level_figures, self.datasets)}
+        if self.variants:
+            chosen |= {"variant_datasets": (self.variant_datasets, self.datasets)}
+            chosen |= {"variant_archs": (self.variant_archs, self.archs)}
+        for key, (names, known) in chosen.items():
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{key}: '{name}' is not part of the experiment ({', '.join(known)})")
+        return self
+
+    def methods(self) -> list[str]:
+        """Every method that this experiment trains, in the order of the tables."""
+        combined = [f"{robust}+{source}" for robust in self.robust for source in self.robust_realizations]
+        return [*self.baselines, *self.realizations, *combined]
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    return load(Params, path)

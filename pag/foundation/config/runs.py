@@ -1,0 +1,139 @@
+"""What a training run is: a method with the values that params.yaml, conf/<dataset>.yaml and `variants` give it.
+
+A run is named by its method (vanilla, at-l2, sbg, at-l2+sbg …) or by an entry under `variants` of a conf, which is one
+of the methods with some values of its own.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from pag.foundation.config.conf import AlignmentConfig, Conf
+from pag.foundation.config.params import Params
+from pag.foundation.config.section import (
+    Baseline,
+    ConfigError,
+    Count,
+    GradientOf,
+    NonNegative,
+    Realization,
+    RobustMethod,
+    Section,
+    check,
+    nearest,
+)
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # a dot would split DVC's parameter keys
+
+Study = Literal["sweep", "seeds", "other"]
+
+
+class Variant(Section):
+    """What a run changes; a value that is not given is that of the other sections of conf and of params.yaml."""
+
+    method: str  # vanilla | at-l2 | … | oi | … | sbg | at-l2+sbg | …
+    weight: NonNegative | None = Field(None, alias="lambda")
+    classes_per_image: Count | Literal["all"] | None = None
+    gradient_of: GradientOf | None = None
+    training_seed: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> "Variant":
+        known = list(_methods())
+        if self.method not in known:
+            raise ValueError(f"unknown method '{self.method}'{nearest(self.method, known)}")
+        aligned = {"lambda": self.weight, "classes_per_image": self.classes_per_image, "gradient_of": self.gradient_of}
+        for key, value in aligned.items():
+            if value is not None and self.realization is None:
+                raise ValueError(f"{key} = {value} means nothing for '{self.method}', which aligns no gradients")
+        return self
+
+    @property
+    def robust(self) -> RobustMethod | None:
+        """The adversarial part of the method."""
+        part = self.method.split("+")[0]
+        return part if part in get_args(RobustMethod) else None  # type: ignore[return-value]
+
+    @property
+    def realization(self) -> Realization | None:
+        """The gradients that the method aligns with."""
+        part = self.method.split("+")[-1]
+        return part if part in get_args(Realization) else None  # type: ignore[return-value]
+
+    @property
+    def study(self) -> Study:
+        """The comparison that the run belongs to: over λ, or over training seeds."""
+        if self.training_seed is not None:
+            return "seeds"
+        only_weight = self.weight is not None and self.classes_per_image is None and self.gradient_of is None
+        return "sweep" if only_weight else "other"
+
+
+def variants_of(conf: Conf, dataset: str) -> dict[str, Variant]:
+    """Every variant of a conf. Raises ConfigError with one line that names the variant and the key."""
+    found = {}
+    for name, content in conf.variants.items():
+        source = f"conf/{dataset}.yaml: variants.{name}"
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"{source}: a name has lower-case letters, digits and single hyphens")
+        if name in _methods():
+            raise ConfigError(f"{source}: '{name}' is the name of a method, whose results would be overwritten")
+        found[name] = check(Variant, content, source)
+    return found
+
+
+def variant_of(conf: Conf, dataset: str, name: str) -> Variant:
+    variants = variants_of(conf, dataset)
+    if name not in variants:
+        known = nearest(name, [*_methods(), *variants])
+        raise ConfigError(f"unknown run '{name}': no method, and no variant of conf/{dataset}.yaml{known}")
+    return variants[name]
+
+
+def _methods() -> Iterator[str]:
+    yield from get_args(Baseline)
+    yield from get_args(Realization)
+    for robust in get_args(RobustMethod):
+        yield from (f"{robust}+{realization}" for realization in get_args(Realization))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that tells one training from another on the same images and architecture."""
+
+    name: str
+    method: str
+    baseline: Baseline | None  # vanilla alone, or what alignment is added to; None for alignment alone
+    realization: Realization | None  # the gradients to align with
+    weight: float  # λ; 0 without alignment
+    alignment: AlignmentConfig
+    training_seed: int
+
+
+def run_of(name: str, dataset: str, arch: str, params: Params, conf: Conf) -> Run:
+    """The run `name` on a data set and architecture. Raises ConfigError, one line, for an unknown or impossible one.
+
+    λ is params.yaml's where that is set, otherwise conf's for the method and architecture; a variant has its own.
+    """
+    if name in _methods():
+        variant, given = Variant.model_validate({"method": name}), params.weight
+    else:
+        variant, given = variant_of(conf, dataset, name), None
+    changed = {"classes_per_image": variant.classes_per_image, "gradient_of": variant.gradient_of}
+    given_alignment = {key: value for key, value in changed.items() if value is not None}
+    weight = 0.0
+    if variant.realization is not None:
+        usual = conf.methods.aligned(variant.realization, variant.robust).for_arch(arch)
+        weight = next(value for value in (variant.weight, given, usual) if value is not None)
+    return Run(
+        name=name,
+        method=variant.method,
+        baseline=variant.robust if variant.realization else variant.method,  # type: ignore[arg-type]
+        realization=variant.realization,
+        weight=weight,
+        alignment=conf.alignment.model_copy(update=given_alignment),
+        training_seed=params.training_seed if variant.training_seed is None else variant.training_seed,
+    )

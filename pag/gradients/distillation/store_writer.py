@@ -1,0 +1,190 @@
+"""Writing a gradient store: quantise, hash and write beside the network that makes the gradients."""
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import torch
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from pag.foundation.artifacts import atomic_directory
+from pag.store.format.quantization import pack, quantize
+from pag.store.format.record import describe, fingerprint, save_record
+from pag.store.format.shards import CRC_BYTES, Layout, Shape
+from pag.store.reader import ARRAY
+
+MIN_COSINE = 0.9995  # mean over a store of 8-bit directions
+# Float32 gradients quantised and written at once. Linux keeps what is written in large pieces in large pages, which
+# shuffled reads of a mapped store are a fifth faster on than with pieces of a megabyte.
+BLOCK_BYTES = 64 << 20
+
+
+def required_bytes(shape: Shape, bits: int) -> int:
+    """Bytes on disk of a store of this shape; its JSON files, a few kilobytes, not counted."""
+    return Layout(shape, bits).total_bytes()
+
+
+class StoreWriter:
+    """Makes a store: ``with StoreWriter(path, shape, attributes, bits) as writer: writer.append(gradients)…``
+
+    A thread of its own quantises, hashes and writes one batch while the caller makes the next one. The store appears at
+    `path` when the block ends without an error, and is the same to the byte however the images were batched.
+    """
+
+    def __init__(self, path: Path, shape: Shape, attributes: Mapping[str, Any], bits: int = 8) -> None:
+        """shape: (N, K, C, H, W). attributes: what the gradients are of (JSON values). bits: 8 or 4."""
+        self.path, self.attributes = path, dict(attributes)
+        self.layout = Layout(shape, bits)
+        self.cosine_mean = self.cosine_min = 1.0  # with the float gradients; known when the block has ended
+        self._pending: Future[None] | None = None
+        self._cosine_sum = 0.0
+        self._appended = 0
+        per_image = 4 * int(np.prod(shape[1:]))
+        self._block = np.empty((max(1, min(BLOCK_BYTES // per_image, shape[0])), *shape[1:]), np.float32)
+        self._filled = 0
+
+    def __enter__(self) -> "StoreWriter":
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(atomic_directory(self.path))
+            _create_array(self._folder, self.layout)
+            self._shards = ShardWriter(self._folder, self.layout)
+            self._thread = ThreadPoolExecutor(1, "store-writer")
+            stack.callback(self._thread.shutdown)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        with self._stack:  # publishes the folder only if nothing is raised in here
+            if error is not None:
+                raise error
+            self._wait()
+            self._finish()
+
+    def append(self, gradients: torch.Tensor | np.ndarray) -> None:
+        """The next images' gradients, float32 (B, K, C, H, W) on any device; not to be changed afterwards.
+
+        Raises what went wrong in the writing thread, if something did.
+        """
+        assert gradients.shape[1:] == self.layout.shape[1:], (gradients.shape, self.layout.shape)
+        self._appended += len(gradients)
+        assert self._appended <= self.layout.shape[0], (self._appended, self.layout.shape)
+        self._wait()
+        self._pending = self._thread.submit(self._store, gradients)
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+
+    def _store(self, gradients: torch.Tensor | np.ndarray) -> None:
+        """Regroup into blocks that do not depend on the batches, so that the mean cosine does not either."""
+        array = gradients.detach().cpu().numpy() if isinstance(gradients, torch.Tensor) else gradients
+        while len(array):
+            size = min(len(self._block), self._shards.room)
+            taken = min(size - self._filled, len(array))
+            self._block[self._filled : self._filled + taken] = array[:taken]
+            self._filled += taken
+            array = array[taken:]
+            if self._filled == size:
+                self._write(self._block[:size])
+                self._filled = 0
+
+    def _write(self, block: np.ndarray) -> None:
+        shape, bits = block.shape, self.layout.bits
+        try:
+            directions, cosines = quantize(block.reshape(shape[0] * shape[1], -1), bits)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{self.path}: {error}") from None
+        directions = directions.reshape(shape)
+        self._shards.append(pack(directions) if bits == 4 else directions)
+        self._cosine_sum += float(cosines.sum())
+        self.cosine_min = min(self.cosine_min, float(cosines.min()))
+
+    def _finish(self) -> None:
+        """Check that all is there, then write the group's metadata: the record of completeness."""
+        images, classes = self.layout.shape[:2]
+        if self._appended != images:
+            raise ValueError(f"{self.path}: {self._appended} images of {images} were appended: the store is not kept")
+        self.cosine_mean = self._cosine_sum / (images * classes)
+        if self.layout.bits == 8 and self.cosine_mean < MIN_COSINE:
+            raise ValueError(
+                f"{self.path}: 8 bits keep a cosine of {self.cosine_mean:.4f} with the gradients, expected "
+                f"≥ {MIN_COSINE}: single pixels outshine all others, so look at the gradients and their source"
+            )
+        sizes = map(self.layout.shard_bytes, range(self.layout.num_shards))
+        content = {
+            **describe(self.attributes, self.layout.shape, self.layout.bits),
+            "cosine_mean": round(self.cosine_mean, 6),
+            "cosine_min": round(self.cosine_min, 6),
+        }
+        shards = {
+            self.layout.file(shard): (size, digest)
+            for shard, (size, digest) in enumerate(zip(sizes, self._shards.digests, strict=True))
+        }
+        save_record(self._folder, content, {ARRAY: fingerprint(self._folder / ARRAY), **shards})
+
+
+class ShardWriter:
+    """Writes shards one after the other as images are appended; `digests` has the SHA-256 of each finished file."""
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self.folder, self.layout = folder, layout
+        self.digests: list[str] = []
+        self._images = 0  # in the open shard
+        self._digest = hashlib.sha256()
+
+    @property
+    def room(self) -> int:
+        """Images that the open shard still takes."""
+        return self.layout.images_in(len(self.digests)) - self._images
+
+    def append(self, directions: np.ndarray) -> None:
+        """directions: bytes (B, K, direction_bytes), C-contiguous, B ≤ room."""
+        assert 0 < len(directions) <= self.room, (len(directions), self.room)
+        layout = self.layout
+        chunks = directions.view(np.uint8).reshape(-1, layout.chunk_bytes)
+        records = np.empty((len(chunks), layout.chunk_bytes + CRC_BYTES), np.uint8)
+        records[:, :-CRC_BYTES] = chunks
+        checksums = np.fromiter(map(google_crc32c.value, chunks), "<u4", len(chunks))
+        records[:, -CRC_BYTES:] = checksums.view(np.uint8).reshape(-1, CRC_BYTES)
+        self._write(records)
+        self._images += len(directions)
+        if self.room == 0:
+            self._write(np.frombuffer(layout.index(len(self.digests)), np.uint8))
+            self.digests.append(self._digest.hexdigest())
+            self._images, self._digest = 0, hashlib.sha256()
+
+    def _write(self, content: np.ndarray) -> None:
+        path = self.folder / self.layout.file(len(self.digests))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(content.data)
+        self._digest.update(content.data)
+
+
+def _create_array(folder: Path, layout: Layout) -> None:
+    """Have zarr-python write the array's metadata; the shards are ours (see shards.py)."""
+    encoding = "one signed value a byte; only the direction has a meaning"
+    if layout.bits == 4:
+        encoding = (
+            "two signed 4-bit values a byte along the last axis, the first in the high bits; "
+            f"the last axis has {layout.shape[-1]} of them; only the direction has a meaning"
+        )
+    zarr.create_array(
+        folder / "directions",
+        shape=layout.stored_shape,
+        dtype="int8" if layout.bits == 8 else "uint8",
+        chunks=(1, layout.chunk_classes, *layout.stored_shape[2:]),
+        shards=(layout.images_per_shard, *layout.stored_shape[1:]),
+        filters=None,
+        compressors=[Crc32cCodec()],
+        fill_value=0,
+        dimension_names=("image", "class", "channel", "row", "column"),
+        attributes={"bits": layout.bits, "encoding": encoding},
+        zarr_format=3,
+    )

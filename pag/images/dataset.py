@@ -1,0 +1,159 @@
+"""Labelled images as every stage sees them: three splits in memory or memory-mapped, and a hash of their content."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pag.foundation.artifacts import ArtifactError, atomic_directory, load_json, require, save_json
+
+SPLITS = ("train", "validation", "test")
+DESCRIPTION = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N, C, H, W), or points float32 (N, D), with labels int64 (N,) in 0..num_classes-1.
+
+    levels: the raw value of white: 255, or 16 for the digits; 1 for points, which are not bounded.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    levels: int = 255
+
+    def __post_init__(self) -> None:
+        assert len(self.images) == len(self.labels), (self.images.shape, self.labels.shape)
+        assert self.labels.dtype == np.int64 and self.labels.ndim == 1, (self.labels.dtype, self.labels.shape)
+        is_image = self.images.dtype == np.uint8 and self.images.ndim == 4
+        is_point = self.images.dtype == np.float32 and self.images.ndim == 2
+        assert is_image or is_point, (self.images.dtype, self.images.shape)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indices: np.ndarray) -> "Split":
+        return Split(self.images[indices], self.labels[indices], self.levels)
+
+    def unit(self, rows: np.ndarray | slice = slice(None)) -> torch.Tensor:
+        """The images `rows` as a new float32 tensor in [0, 1]."""
+        return to_unit(self.images[rows], self.levels)
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """One data set, ready for all stages; its splits have the same `levels`."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split  # held out of the training images; model selection may look only at these
+    test: Split
+    content_hash: str  # SHA-256 over arrays and metadata; what is made from a data set records it
+
+    @classmethod
+    def create(
+        cls, name: str, class_names: tuple[str, ...], *, train: Split, validation: Split, test: Split
+    ) -> "ImageDataset":
+        """The data set with its hash computed."""
+        digest = _content_hash(name, class_names, (train, validation, test))
+        return cls(name, class_names, train, validation, test, digest)
+
+    @property
+    def levels(self) -> int:
+        return self.train.levels
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (D,) for points."""
+        return self.train.images.shape[1:]
+
+    def split(self, name: str) -> Split:
+        """One of SPLITS by its name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def splits(self) -> Iterator[tuple[str, Split]]:
+        return ((name, self.split(name)) for name in SPLITS)
+
+
+def to_unit(raw: np.ndarray | torch.Tensor, levels: int) -> torch.Tensor:
+    """Raw values 0..levels as a new float32 tensor in [0, 1]; a tensor stays on its device."""
+    if isinstance(raw, torch.Tensor):
+        return raw.to(torch.float32, copy=True).div_(levels)
+    return torch.from_numpy(np.array(raw, dtype=np.float32)).div_(levels)  # a copy: `raw` may be a read-only file
+
+
+def save(dataset: ImageDataset, folder: Path) -> None:
+    """Write the arrays and their description; `folder` appears whole or not at all."""
+    about = {
+        "class_names": list(dataset.class_names),
+        "content_hash": dataset.content_hash,
+        "image_shape": list(dataset.image_shape),
+        "levels": dataset.levels,
+        "name": dataset.name,
+        "sizes": {name: len(split) for name, split in dataset.splits()},
+    }
+    with atomic_directory(folder) as partial:
+        for name, split in dataset.splits():
+            np.save(partial / f"{name}_images.npy", split.images)
+            np.save(partial / f"{name}_labels.npy", split.labels)
+        save_json(partial / DESCRIPTION, about)
+
+
+def load(folder: Path) -> ImageDataset:
+    """The data set in `folder`, its images memory-mapped read-only.
+
+    Every byte is read once to verify the hash, so that no later stage works on damaged or foreign data.
+    Raises ArtifactError when anything is missing, damaged, or does not match the hash.
+    """
+    about = _description(folder)
+    splits = {
+        name: Split(
+            _array(folder / f"{name}_images.npy"), np.array(_array(folder / f"{name}_labels.npy")), about["levels"]
+        )
+        for name in SPLITS
+    }
+    dataset = ImageDataset.create(about["name"], tuple(about["class_names"]), **splits)
+    if dataset.content_hash != about["content_hash"]:
+        raise ArtifactError(f"{folder} does not match the hash in its {DESCRIPTION}: make it again with `dvc repro`")
+    return dataset
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    try:
+        about = load_json(path)
+    except json.JSONDecodeError:
+        raise ArtifactError(f"{path} is damaged: make it again with `dvc repro`") from None
+    for key in ("class_names", "content_hash", "levels", "name"):
+        if key not in about:
+            raise ArtifactError(f"{path} has no '{key}': make it again with `dvc repro`")
+    return about
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(require(path), mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{path} is damaged: make it again with `dvc repro`") from None
+    return array
+
+
+def _content_hash(name: str, class_names: tuple[str, ...], splits: tuple[Split, ...]) -> str:
+    digest = hashlib.sha256(json.dumps([name, class_names, splits[0].levels]).encode())
+    for split in splits:
+        for array in (split.images, split.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

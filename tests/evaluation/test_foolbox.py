@@ -1,0 +1,95 @@
+import foolbox as library
+import pytest
+import torch
+from linear_truth import distance_to_boundary, linear_classifier
+
+from pag.evaluation import foolbox
+from pag.evaluation.foolbox import ATTACKS, FoolboxResult, evaluate_foolbox
+from pag.foundation.config.section import ConfigError
+
+
+def problem(count=12, num_classes=10):
+    images = torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    classifier = linear_classifier(num_classes, 36)
+    return classifier, images, classifier(images).argmax(1)
+
+
+@pytest.fixture
+def short_ead(monkeypatch):
+    monkeypatch.setitem(ATTACKS, "EADAttack", ("L1", lambda: library.attacks.EADAttack(steps=20)))
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_every_attack_runs_and_its_distances_are_possible(name, short_ead):
+    classifier, images, labels = problem()
+    labels[0] = (labels[0] + 1) % 10
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    result = evaluate_foolbox(classifier, images, labels, {name: None}, batch_size=5, seed=0)[name]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert result.distances[0] == 0  # misclassified as it is
+    # L1FMN approaches a flat boundary from inside and may never cross it; the others find something.
+    assert name == "L1FMNAttack" or result.distances[1:].isfinite().any()
+    # Nothing is shorter than the way to the boundary in L2, and so in L1, which is never smaller.
+    shortest = distance_to_boundary(classifier, images, labels, "L2")[1:]
+    if result.distance_name == "L0":
+        assert torch.equal(result.distances, result.distances.round())
+        shortest = torch.ones_like(shortest)
+    assert (result.distances[1:] >= shortest * 0.999).all()
+    again = evaluate_foolbox(classifier, images, labels, {name: None}, batch_size=5, seed=0)[name]
+    assert torch.equal(again.distances, result.distances)
+
+
+def test_an_interrupted_evaluation_resumes_from_its_scratch_folder(short_ead, monkeypatch, tmp_path):
+    classifier, images, labels = problem()
+    attacks = {"SaltAndPepperNoiseAttack": None, "EADAttack": None}
+    expected = evaluate_foolbox(classifier, images, labels, attacks, batch_size=5, seed=0)
+    calls = []
+    whole = foolbox._distances
+
+    def killed(*arguments):
+        calls.append(arguments[1])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(foolbox, "_distances", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_foolbox(classifier, images, labels, attacks, batch_size=5, seed=0, cache=tmp_path)
+    resumed = evaluate_foolbox(classifier, images, labels, attacks, batch_size=5, seed=0, cache=tmp_path)
+    assert calls == 4 * ["SaltAndPepperNoiseAttack"] + 3 * ["EADAttack"]  # two of three batches were kept
+    for name, result in expected.items():
+        assert torch.equal(resumed[name].distances, result.distances)
+        assert resumed[name].warnings == result.warnings
+    with torch.no_grad():
+        next(classifier.parameters()).add_(0.01)
+    evaluate_foolbox(classifier, images, labels, attacks, batch_size=5, seed=0, cache=tmp_path)
+    assert len(calls) == 7 + 6  # nothing of other weights is taken up
+
+
+def test_accuracy_counts_images_without_an_example_within_eps():
+    distances = torch.tensor([0.0, 0.5, 1.0, torch.inf])
+    assert FoolboxResult("L2", distances, 0.5, []).accuracy == 0.5
+    assert FoolboxResult("L2", distances, 0.4, []).accuracy == 0.75
+    assert FoolboxResult("L2", distances, None, []).accuracy == 0.25
+    assert FoolboxResult("L2", distances, None, []).median_distance == 0.5
+    assert FoolboxResult("L2", torch.full((3,), torch.inf), 1.0, []).median_distance is None
+
+
+def test_an_attack_that_returns_nothing_adversarial_finds_nothing(monkeypatch):
+    classifier, images, labels = problem()
+
+    class Lying:
+        def __call__(self, model, inputs, labels, epsilons):
+            return inputs.clone(), inputs.clone(), torch.ones(len(inputs), dtype=torch.bool)
+
+    monkeypatch.setitem(foolbox.ATTACKS, "EADAttack", ("L1", Lying))
+    result = evaluate_foolbox(classifier, images, labels, {"EADAttack": 1.0}, batch_size=100, seed=0)["EADAttack"]
+    assert result.accuracy == 1
+    assert result.distances.isinf().all()
+
+
+def test_an_unknown_attack_is_refused_with_the_nearest_name():
+    classifier, images, labels = problem()
+    with pytest.raises(ConfigError, match=r"unknown Foolbox attack 'EADAtack', did you mean 'EADAttack'\?"):
+        evaluate_foolbox(classifier, images, labels, {"EADAtack": 1.0}, batch_size=100, seed=0)
