@@ -45,6 +45,7 @@ def interrupt_at(step: int) -> Any:
 
 
 @pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.usefixtures("two_threads")
 def test_it_ends_with_the_same_bits(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SCRATCH_SECONDS", 0.0)
     scratch = tmp_path / "scratch" / "training.pt"

@@ -17,8 +17,8 @@ CHAIN = [
     ("distill_sbg", "digits"),
     ("train", "digits", "cnn", "vanilla"),
     ("train", "digits", "cnn", "at-l2"),
-    ("train_pag", "digits", "cnn", "sbg"),
-    ("train_robust_pag", "digits", "cnn", "at-l2", "sbg"),
+    ("train", "digits", "cnn", "sbg"),
+    ("train", "digits", "cnn", "at-l2+sbg"),
 ]
 
 

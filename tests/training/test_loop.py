@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pag.classifiers.accuracy import accuracy
 from pag.foundation.config.conf import ClassifierConfig
 from pag.images.dataset import Split
 from pag.objectives.alignment.objective import Alignment
@@ -15,7 +16,7 @@ from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.threat.threat_model import ThreatModel
 from pag.training.batch import Batch, Objective
 from pag.training.batches import Batches
-from pag.training.loop import History, accuracy, build_optimizer, lr_factor, train_classifier
+from pag.training.loop import History, build_optimizer, lr_factor, train_classifier
 
 CLASSES, SIDE = 2, 6
 OBJECTIVES: dict[str, Objective] = {
@@ -72,6 +73,7 @@ def test_every_objective_learns(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.usefixtures("two_threads")
 def test_same_seed_same_bits_whatever_the_global_generator(name: str) -> None:
     states = []
     for global_seed in (1, 2):

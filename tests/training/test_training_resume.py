@@ -40,6 +40,7 @@ def interrupt_after(epoch: int) -> Any:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.usefixtures("two_threads")
 def test_it_ends_with_the_same_bits(optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SCRATCH_SECONDS", 0.0)
     scratch = tmp_path / "scratch" / "training.pt"
