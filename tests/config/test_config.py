@@ -141,6 +141,9 @@ def test_weight_is_by_architecture_with_a_default(tmp_path: Path) -> None:
     conf = load_conf("digits", ROOT / "conf")
     aligned = conf.methods.aligned("sbg", None)
     assert aligned.for_arch("unheard-of") == aligned.weight["default"]
+    assert aligned.for_arch("vit-mini-silu") == aligned.weight["vit-mini"] != aligned.weight["default"]
+    named = aligned.model_copy(update={"weight": {"default": 2.0, "rn18": 1.0, "rn18-silu": 0.5}})
+    assert [named.for_arch(arch) for arch in ("rn18-silu", "rn18", "rn8-silu")] == [0.5, 1.0, 2.0]
     assert conf.methods.aligned("sbg", "at-l2") is conf.methods.at_pag
     assert conf.methods.aligned("nn", "trades-linf") is conf.methods.trades_pag
 

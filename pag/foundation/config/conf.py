@@ -21,6 +21,7 @@ from pag.foundation.config.section import (
     Steps,
     load,
     nearest,
+    without_activation,
 )
 
 
@@ -141,7 +142,10 @@ class AdversarialConfig(Section):
 
 
 class AlignedConfig(Section):
-    """λ in the convention of the full sum over classes, by architecture; `default` serves the rest."""
+    """λ in the convention of the full sum over classes, by architecture; `default` serves the rest.
+
+    An architecture with another activation than usual (rn18-silu) has the value of the usual one unless it is named.
+    """
 
     weight: dict[str, NonNegative] = Field(alias="lambda")
 
@@ -152,7 +156,8 @@ class AlignedConfig(Section):
         return self
 
     def for_arch(self, arch: str) -> float:
-        return self.weight.get(arch, self.weight["default"])
+        names = arch, without_activation(arch), "default"
+        return next(self.weight[name] for name in names if name in self.weight)
 
 
 class MethodsConfig(Section):

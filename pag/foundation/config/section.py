@@ -6,7 +6,7 @@ inside can rely on them.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -20,6 +20,7 @@ Baseline = Literal["vanilla", "at-l2", "at-linf", "trades-linf"]
 RobustMethod = Literal["at-l2", "at-linf", "trades-linf"]
 Precision = Literal["float32", "bf16"]
 GradientOf = Literal["log_softmax", "logit"]
+Activation = Literal["relu", "silu"]  # the end of an architecture's name, where it is not the usual one
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -36,6 +37,12 @@ class Section(BaseModel):
     """A block of parameters: unknown keys and wrong types are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
+
+
+def without_activation(arch: str) -> str:
+    """The architecture that `arch` is but for its activation: rn18 for rn18-silu."""
+    base, _, last = arch.rpartition("-")
+    return base if last in get_args(Activation) else arch
 
 
 def nearest(word: str, known: list[str]) -> str:
