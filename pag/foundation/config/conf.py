@@ -141,6 +141,18 @@ class AdversarialConfig(Section):
         return self
 
 
+class GradientNormConfig(Section):
+    """Cross-entropy plus weight · ‖∇_x CE‖₁: a control for alignment, whose cost it has."""
+
+    weight: NonNegative  # in pixel units of [0, 1]: a first-order L∞ radius
+
+
+class NoiseConfig(Section):
+    """Training on images with Gaussian noise, not clamped."""
+
+    sigma: Positive  # standard deviation, in pixel units of [0, 1]
+
+
 class AlignedConfig(Section):
     """λ in the convention of the full sum over classes, by architecture; `default` serves the rest.
 
@@ -167,6 +179,8 @@ class MethodsConfig(Section):
     at_l2: AdversarialConfig = Field(alias="at-l2")
     at_linf: AdversarialConfig = Field(alias="at-linf")
     trades_linf: AdversarialConfig = Field(alias="trades-linf")
+    gradnorm: GradientNormConfig | None = None  # the controls: a conf that does not name one cannot run it
+    noise: NoiseConfig | None = None
     oi: AlignedConfig
     cm: AlignedConfig
     nn: AlignedConfig

@@ -16,7 +16,7 @@ from ruamel.yaml.error import YAMLError
 Norm = Literal["L2", "Linf"]
 Realization = Literal["oi", "cm", "nn", "sbg"]
 Computable = Literal["oi", "cm"]  # of the realizations: a target per class is all that their gradients need
-Baseline = Literal["vanilla", "at-l2", "at-linf", "trades-linf"]
+Baseline = Literal["vanilla", "at-l2", "at-linf", "trades-linf", "gradnorm", "noise"]
 RobustMethod = Literal["at-l2", "at-linf", "trades-linf"]
 Precision = Literal["float32", "bf16"]
 GradientOf = Literal["log_softmax", "logit"]
@@ -97,5 +97,6 @@ def _keys(model: type[Section], parents: list[Any]) -> list[str]:
     """The valid keys of the section that `parents` leads to."""
     for parent in parents:
         field = next(f for name, f in model.model_fields.items() if parent in (name, f.alias))
-        model = field.annotation  # type: ignore[assignment]
+        # a section that may be missing is a union of it and None
+        model = next(iter(get_args(field.annotation)), field.annotation)  # type: ignore[assignment]
     return [field.alias or name for name, field in model.model_fields.items()]
