@@ -107,9 +107,12 @@ def shrink_presets(folder: Path) -> None:
         if len(variants) > 2:  # they run the same code
             content["params"]["variants"] = [variants[0], variants[-1]]
         confs = content if path.stem == DEFAULTS else content.get("conf", {})
-        for values in confs.values():
-            for key in values:
+        for dataset, values in confs.items():
+            for key in list(values):
                 section, field = key.split(".")
+                if dataset != "digits" and (section == "data" or field == "threat_models"):
+                    del values[key]  # `shrink_paper` has cut the images, and keeps the radii
+                    continue
                 small = CONF.get(section, {}) | PAPER_CONF.get(section, {})
                 values[key] = small.get(field, values[key])
         YAML().dump(content, path)

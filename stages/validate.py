@@ -14,7 +14,7 @@ from pag.evaluation.foolbox import ATTACKS
 from pag.foundation.artifacts import save_json
 from pag.foundation.config.conf import AlignedConfig, Conf, load_conf
 from pag.foundation.config.params import Params, load_params
-from pag.foundation.config.runs import variant_of
+from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError, nearest
 from pag.foundation.config.toy import load_toy
 from stages.shared import paths
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def check_names(params: Params, conf: Conf, dataset: str) -> None:
-    """Architectures, attacks and variants that the conf of a data set names."""
+    """Architectures, attacks and runs that the conf of a data set names, or must have a section for."""
     source = f"conf/{dataset}.yaml"
     for method, config in conf.methods:
         if isinstance(config, AlignedConfig):
@@ -43,8 +43,8 @@ def check_names(params: Params, conf: Conf, dataset: str) -> None:
     if not any(conf.evaluation.threat_models.values()):
         raise ConfigError(f"{source}: evaluation.threat_models has no radius, expected at least one")
     chosen = params.variants if dataset in params.variant_datasets else []
-    for name in [*conf.variants, *chosen]:
-        variant_of(conf, dataset, name)
+    for name in [*params.methods(), *conf.variants, *chosen]:
+        run_of(name, dataset, params.archs[0], params, conf)
 
 
 def require_known(source: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -18,10 +18,11 @@ import zarr
 from numpy.typing import ArrayLike
 
 from pag.images.dataset import ImageDataset
+from pag.images.fixed_targets import FixedTargets
 from pag.store.format.quantization import BYTES_AT_ONCE, quantize
 from pag.store.format.record import Record, load_record
 from pag.store.format.shards import Layout, Shape
-from pag.store.format.targets import ARRAY, FixedTargets
+from pag.store.format.targets import ARRAY
 from pag.store.reader import GradientStore
 
 

@@ -58,8 +58,6 @@ def test_what_a_run_loads_is_declared(
     chain: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
 ) -> None:
     workspace = chain.copy(tmp_path)
-    if group == "toy":
-        assert workspace.run(monkeypatch, "prepare_toy") == 0
     assert workspace.run(monkeypatch, *RUNS[group]) == 0
     declared = [Path(dep) for dep in STAGES[group]["deps"] if dep.startswith(CODE)]
     loaded = {file for name in ours() if (file := source_of(name)) is not None}

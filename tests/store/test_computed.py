@@ -14,9 +14,10 @@ from pag.foundation.artifacts import ArtifactError
 from pag.gradients.distillation.distill import distill
 from pag.gradients.realizations import class_mean, one_image
 from pag.images.dataset import ImageDataset, Split
+from pag.images.fixed_targets import FixedTargets
 from pag.store import computed
 from pag.store.computed import ComputedGradients, open_gradients
-from pag.store.format.targets import FixedTargets, save_targets
+from pag.store.format.targets import save_targets
 from pag.store.reader import GradientStore
 
 GREY, COLOUR, ODD, LARGE = (1, 8, 8), (3, 16, 16), (1, 9, 9), (3, 64, 64)

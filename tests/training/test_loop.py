@@ -13,6 +13,8 @@ from pag.images.dataset import Split
 from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy
+from pag.objectives.baselines.gaussian_noise import GaussianNoise
+from pag.objectives.baselines.gradient_norm import GradientNorm
 from pag.threat.threat_model import ThreatModel
 from pag.training.batch import Batch, Objective
 from pag.training.batches import Batches
@@ -24,6 +26,8 @@ OBJECTIVES: dict[str, Objective] = {
     "alignment": Alignment(0.5, CLASSES),
     "at": AdversarialTraining(ThreatModel("L2", 0.3), steps=2, step_size=0.2),
     "trades": Trades(ThreatModel("Linf", 0.05), steps=2, step_size=0.03, beta=2.0),
+    "gradnorm": GradientNorm(0.02),
+    "noise": GaussianNoise(0.1),
 }
 
 

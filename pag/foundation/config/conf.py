@@ -21,6 +21,7 @@ from pag.foundation.config.section import (
     Steps,
     load,
     nearest,
+    without_activation,
 )
 
 
@@ -140,8 +141,23 @@ class AdversarialConfig(Section):
         return self
 
 
+class GradientNormConfig(Section):
+    """Cross-entropy plus weight · ‖∇_x CE‖₁: a control for alignment, whose cost it has."""
+
+    weight: NonNegative  # in pixel units of [0, 1]: a first-order L∞ radius
+
+
+class NoiseConfig(Section):
+    """Training on images with Gaussian noise, not clamped."""
+
+    sigma: Positive  # standard deviation, in pixel units of [0, 1]
+
+
 class AlignedConfig(Section):
-    """λ in the convention of the full sum over classes, by architecture; `default` serves the rest."""
+    """λ in the convention of the full sum over classes, by architecture; `default` serves the rest.
+
+    An architecture with another activation than usual (rn18-silu) has the value of the usual one unless it is named.
+    """
 
     weight: dict[str, NonNegative] = Field(alias="lambda")
 
@@ -152,7 +168,8 @@ class AlignedConfig(Section):
         return self
 
     def for_arch(self, arch: str) -> float:
-        return self.weight.get(arch, self.weight["default"])
+        names = arch, without_activation(arch), "default"
+        return next(self.weight[name] for name in names if name in self.weight)
 
 
 class MethodsConfig(Section):
@@ -162,6 +179,8 @@ class MethodsConfig(Section):
     at_l2: AdversarialConfig = Field(alias="at-l2")
     at_linf: AdversarialConfig = Field(alias="at-linf")
     trades_linf: AdversarialConfig = Field(alias="trades-linf")
+    gradnorm: GradientNormConfig | None = None  # the controls: a conf that does not name one cannot run it
+    noise: NoiseConfig | None = None
     oi: AlignedConfig
     cm: AlignedConfig
     nn: AlignedConfig

@@ -1,40 +1,22 @@
-"""g(x, y) = r_y − x with the same target r_y for every image x: what the realisations OI and CM have in common.
+"""Targets that stand in the place of a store, where gradients are computed while training (see ../computed.py).
 
-Their targets alone can stand in the place of a store (see ../computed.py):
-
-    <folder>/zarr.json            group; what the gradients are of and all files with their SHA-256, as in a store
-    <folder>/targets/zarr.json    array float32 (K, C, H, W) in [0, 1]: the targets r_y
-    <folder>/targets/c/0/0/0/0    its only chunk
+<folder>/zarr.json            group; what the gradients are of and all files with their SHA-256, as in a store
+<folder>/targets/zarr.json    array float32 (K, C, H, W) in [0, 1]: the targets r_y
+<folder>/targets/c/0/0/0/0    its only chunk
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import zarr
-from torch import Tensor
 from zarr.codecs import Crc32cCodec
 
 from pag.foundation.artifacts import atomic_directory
+from pag.images.fixed_targets import FixedTargets
 from pag.store.format.record import describe, fingerprint, save_record
 
 ARRAY, CHUNK = "targets/zarr.json", "targets/c/0/0/0/0"
-
-
-@dataclass(frozen=True)
-class FixedTargets:
-    """Called as the other realisations are (see realizations.py), or for a few classes an image."""
-
-    targets: Tensor  # r_y: (K, C, H, W) in [0, 1]
-
-    def __call__(self, images: Tensor, indices: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
-        """images (B, C, H, W) → gradients towards `classes` (B, k) as (B, k, C, H, W), or None for all K.
-
-        `indices` are not looked at: a fixed target does not depend on which image it is.
-        """
-        targets = self.targets.to(images.device)
-        return (targets if classes is None else targets[classes]) - images[:, None]
 
 
 def save_targets(path: Path, source: FixedTargets, num_images: int, attributes: Mapping[str, Any], bits: int) -> None:
