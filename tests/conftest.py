@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-# Tiny tensors gain nothing from threads, and on a busy machine threads wait for each other for minutes. To be set before
-# torch is loaded; the processes that tests start inherit it.
+# Tiny tensors gain nothing from threads, and on a busy machine threads wait for each other for minutes. To be set
+# before torch is loaded; the processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

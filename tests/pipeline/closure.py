@@ -52,4 +52,7 @@ def closure(path: Path) -> set[Path]:
         if current not in seen:
             seen.add(current)
             waiting.extend(imports_of(current, lazy=False))
+            waiting.extend(
+                package for folder in current.parents if (ROOT / (package := folder / "__init__.py")).exists()
+            )
     return {file for file in seen if (ROOT / file).read_text().strip()}
