@@ -65,7 +65,9 @@ def _cifar(folder: Path, kind: type[CIFAR10]) -> dict[str, Any]:
     for part, files in (("train", kind.train_list), ("test", kind.test_list)):
         for name, _ in files:
             labels = [y for y in range(num_classes) for _ in range(per_class[part])]
-            (home / name).write_bytes(pickle.dumps({"data": _pixels(labels, 32).reshape(len(labels), -1), key: labels}))
+            (home / name).write_bytes(
+                pickle.dumps({"data": _pixels(labels, 32, name).reshape(len(labels), -1), key: labels})
+            )
     names = [f"class {y}" for y in range(num_classes)]
     (home / kind.meta["filename"]).write_bytes(pickle.dumps({kind.meta["key"]: names}))
     return {"root": str(folder), "note": "generated images"} | _limits(num_classes, per_class)
@@ -77,7 +79,7 @@ def _stl10(folder: Path) -> dict[str, Any]:
     home.mkdir()
     for part in ("train", "test"):
         labels = [y for y in range(10) for _ in range(PER_CLASS[part])]
-        _pixels(labels, 96).tofile(home / f"{part}_X.bin")
+        _pixels(labels, 96, part).tofile(home / f"{part}_X.bin")
         (np.array(labels, dtype=np.uint8) + 1).tofile(home / f"{part}_y.bin")
     (home / "unlabeled_X.bin").write_bytes(b"")
     (home / "class_names.txt").write_text("\n".join(f"class {y}" for y in range(10)))
@@ -119,7 +121,7 @@ def _generate_tiny_imagenet(root: Path) -> None:
     wnids = [f"n{y:08}" for y in range(TINY_CLASSES)]
     annotations = []
     for y, wnid in enumerate(wnids):
-        for index, pixels in enumerate(_pixels([y] * (FEWER["train"] + 1), 64)):
+        for index, pixels in enumerate(_pixels([y] * (FEWER["train"] + 1), 64, wnid)):
             part = "val" if index == FEWER["train"] else f"train/{wnid}"
             path = root / part / "images" / f"{wnid}_{index}.JPEG"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,8 +132,8 @@ def _generate_tiny_imagenet(root: Path) -> None:
     (root / "words.txt").write_text("\n".join(f"{wnid}\tclass {wnid}" for wnid in wnids))
 
 
-def _pixels(labels: list[int], side: int) -> np.ndarray:
-    """uint8 (N, 3, side, side): noise around a colour of the class."""
+def _pixels(labels: list[int], side: int, name: str) -> np.ndarray:
+    """uint8 (N, 3, side, side): noise around a colour of the class, other noise for every `name`."""
     colours = np.random.default_rng(0).integers(40, 216, (max(labels) + 1, 3, 1, 1))
-    noise = np.random.default_rng(1).integers(-40, 40, (len(labels), 3, side, side))
+    noise = np.random.default_rng(list(name.encode())).integers(-40, 40, (len(labels), 3, side, side))
     return (colours[labels] + noise).astype(np.uint8)
