@@ -62,7 +62,7 @@ def _generated(folder: Path, num_classes: int, side: int, per_class: dict[str, i
         for y in range(num_classes):
             home = folder / part / f"class {y}"
             home.mkdir(parents=True)
-            for index, pixels in enumerate(_pixels([y] * count, side)):
+            for index, pixels in enumerate(_pixels([y] * count, side, f"{part} {y}")):
                 Image.fromarray(pixels.transpose(1, 2, 0)).save(home / f"{index}.png")
     limits = _limits(num_classes, per_class)
     return {"loader": "folder", "root": str(folder), "note": "generated images"} | limits
@@ -101,7 +101,7 @@ def _generate_tiny_imagenet(root: Path) -> None:
     wnids = [f"n{y:08}" for y in range(TINY_CLASSES)]
     annotations = []
     for y, wnid in enumerate(wnids):
-        for index, pixels in enumerate(_pixels([y] * (FEWER["train"] + 1), 64)):
+        for index, pixels in enumerate(_pixels([y] * (FEWER["train"] + 1), 64, wnid)):
             part = "val" if index == FEWER["train"] else f"train/{wnid}"
             path = root / part / "images" / f"{wnid}_{index}.JPEG"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,8 +112,8 @@ def _generate_tiny_imagenet(root: Path) -> None:
     (root / "words.txt").write_text("\n".join(f"{wnid}\tclass {wnid}" for wnid in wnids))
 
 
-def _pixels(labels: list[int], side: int) -> np.ndarray:
-    """uint8 (N, 3, side, side): noise around a colour of the class."""
+def _pixels(labels: list[int], side: int, name: str) -> np.ndarray:
+    """uint8 (N, 3, side, side): noise around a colour of the class, other noise for every `name`."""
     colours = np.random.default_rng(0).integers(40, 216, (max(labels) + 1, 3, 1, 1))
-    noise = np.random.default_rng(1).integers(-40, 40, (len(labels), 3, side, side))
+    noise = np.random.default_rng(list(name.encode())).integers(-40, 40, (len(labels), 3, side, side))
     return (colours[labels] + noise).astype(np.uint8)

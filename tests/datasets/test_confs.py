@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pag.datasets import LOADERS
+from pag.datasets.loaders import LOADERS
 from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.section import read_yaml
 
