@@ -7,7 +7,7 @@ import click
 import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed
-from pag.objectives.alignment.objective.objective import Alignment
+from pag.objectives.alignment.objective import Alignment
 from rich.progress import track
 from torch import nn
 
