@@ -36,12 +36,10 @@ def run(out: Path, seconds: float, values: dict[str, Any], sizes: tuple[int, ...
     steps |= {f"{arch} with sbg": partial(aligned, arch, seconds) for arch in ("rn18", "rn18-silu")}
     results: dict[str, Any] = {"machine": harness.machine()}
     with workspace(values):
-        for name, step in sorted(
-            steps.items(), key=lambda item: "compile=True" in item[0]
-        ):  # those last: they may last
+        for name in sorted(steps, key=lambda name: "compile=True" in name):  # last: compiling takes minutes
             start = time.perf_counter()
             try:
-                outcome = step()
+                outcome = steps[name]()
             except Exception as error:
                 outcome = repr(error)
             results[name] = {"seconds": time.perf_counter() - start, "outcome": outcome}

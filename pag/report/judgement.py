@@ -1,4 +1,4 @@
-"""Which of the paper's claims hold on which group of scores.
+"""Which claims hold on which group of scores.
 
 A claim is judged on one group: one dataset and architecture, one dataset, or the toy experiment. It holds if every
 check of its rule does, and does not if one fails; if none fails but one could not be judged, it is not tested.
@@ -40,8 +40,13 @@ def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]
     groups = []
     for key, group in images.groupby(keys, sort=False):
         marks = "; ".join(group["note"].dropna().unique())
-        name, main = "/".join(map(str, key)) + (f" ({marks})" if marks else ""), group[group["run"] == "main"]
-        groups.append((name, group[group["run"].isin(["main", "sweep"])] if scope == "sweep" else main))
+        name = "/".join(map(str, key)) + (f" ({marks})" if marks else "")
+        chosen = group["run"] == "main"
+        if scope == "sweep":
+            chosen |= group["run"] == "sweep"
+        if scope == "penalties":
+            chosen |= (group["run"] == "other") & (group["method"] == "gradnorm")
+        groups.append((name, group[chosen]))
     return groups
 
 

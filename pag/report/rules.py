@@ -36,9 +36,9 @@ class Check:
     satisfied: bool | None  # None: the classifier to compare with is at chance level
 
 
-# What one group of scores is: the main runs of a dataset and architecture; those and the λ sweep; all architectures of
-# a dataset; the toy experiment.
-Scope = Literal["arch", "sweep", "dataset", "toy"]
+# What one group of scores is: the main runs of a dataset and architecture; those and the λ sweep; those and the
+# variants of the gradient-norm penalty; all architectures of a dataset; the toy experiment.
+Scope = Literal["arch", "sweep", "penalties", "dataset", "toy"]
 ClaimChecks = Callable[[pd.DataFrame], list[Check]]
 
 

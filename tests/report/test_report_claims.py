@@ -1,5 +1,7 @@
 """Each claim holds on results made for it, and stops holding when the one number that matters is changed."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -18,8 +20,8 @@ def outcome(experiment, number: int) -> str:
     return finding.outcome
 
 
-def test_all_nine_claims_are_registered_in_order_with_a_rule():
-    assert [claim.number for claim in CLAIMS] == list(range(1, 10))
+def test_all_ten_claims_are_registered_in_order_with_a_rule():
+    assert [claim.number for claim in CLAIMS] == list(range(1, 11))
     assert all(claim.rule and claim.statement for claim in CLAIMS)
 
 
@@ -150,6 +152,47 @@ def test_claim_9_compares_steps_of_the_same_machine(metrics):
     assert findings(metrics, 9)[0].missing == "sbg and at-l2 timed on the same machine"
     metrics.change("sbg", seconds_per_step=None)
     assert findings(metrics, 9)[0].missing == "seconds_per_step in the metrics of sbg and at-l2"
+
+
+def with_penalties(metrics, **penalised: tuple[float, float]) -> tuple[str, str]:
+    """Claim 10 beside SBG's 97.5 % clean and 53.75 % mean over the radii; name → (clean, robust at each radius)."""
+    metrics.lists["baselines"] = ["vanilla", "at-l2", "gradnorm"]
+    content, rows = json.loads(metrics.metrics_path("vanilla").read_text()), []
+    for name, (clean, robust) in penalised.items():
+        accuracies = {norm: dict.fromkeys(radii, robust) for norm, radii in content["robust_accuracy"].items()}
+        metrics.write_metrics("gradnorm", content | {"clean_accuracy": clean, "robust_accuracy": accuracies})
+        scores = read_results(*metrics.load(), metrics.folder).scores
+        own = scores[scores["method"] == "gradnorm"]
+        rows.append(own if name == "main" else own.assign(run="other", variant=name))
+    found = judge(pd.concat([scores[scores["method"] != "gradnorm"], *rows]))
+    (finding,) = (finding for finding in found if finding.claim.number == 10)
+    return finding.outcome, "; ".join(check.text for check in finding.checks) or finding.missing
+
+
+def test_claim_10_compares_with_the_penalty_of_closest_clean_accuracy(metrics):
+    assert findings(metrics, 10)[0].missing == "runs of sbg and gradnorm"
+    outcome, text = with_penalties(metrics, main=(0.99, 0.60), weaker=(0.98, 0.40), stronger=(0.90, 0.70))
+    assert outcome == "holds"
+    assert "weaker, of 3 runs" in text
+    assert "Gradient norm 40.0" in text
+    outcome, _ = with_penalties(metrics, main=(0.98, 0.60), weaker=(0.99, 0.40))
+    assert outcome == "does not hold"
+    outcome, _ = with_penalties(metrics, main=(0.98, 0.52))  # SBG is above, but by less than the standard error
+    assert outcome == "does not hold"
+
+
+def test_claim_10_is_not_tested_where_no_penalty_is_as_accurate(metrics):
+    outcome, missing = with_penalties(metrics, main=(0.90, 0.30), stronger=(0.85, 0.40))
+    assert outcome == "not tested here"
+    assert "closest is gradnorm, of 2 runs" in missing
+    assert with_penalties(metrics, main=(0.925, 0.30))[0] == "holds"  # exactly 5 points
+
+
+def test_the_variants_of_a_penalty_leave_the_other_claims_alone(metrics):
+    scores = read_results(*metrics.load(), metrics.folder).scores
+    variant = scores[scores["method"] == "at-linf"].assign(method="gradnorm", run="other", variant="weaker", value=0.0)
+    before, after = judge(scores), judge(pd.concat([variant, scores]))
+    assert [f.outcome for f in before if f.claim.number != 10] == [f.outcome for f in after if f.claim.number != 10]
 
 
 def test_a_missing_number_makes_a_claim_untested_not_refuted(metrics):

@@ -39,7 +39,7 @@ def test_report_is_complete_and_the_same_every_time(experiment):
 
     page = (out / "report.md").read_text()
     assert page.index("## Claims") < page.index("## digits") < page.index("## Toy data")
-    assert page.count("### Claim ") == 9
+    assert page.count("### Claim ") == 10
     assert "digits/cnn: **not tested here**" in page
     assert "- digits / cnn / CM: Square Attack improves by 0.4 %" in page
     for name in FIGURES:
