@@ -1,3 +1,5 @@
+from functools import partial
+
 import foolbox as library
 import pytest
 import torch
@@ -16,7 +18,7 @@ def problem(count=12, num_classes=10):
 
 @pytest.fixture
 def short_ead(monkeypatch):
-    monkeypatch.setitem(ATTACKS, "EADAttack", ("L1", lambda: library.attacks.EADAttack(steps=20), ()))
+    monkeypatch.setitem(ATTACKS, "EADAttack", ("L1", partial(library.attacks.EADAttack, steps=20), ("steps",)))
 
 
 @pytest.mark.parametrize("name", list(ATTACKS))
