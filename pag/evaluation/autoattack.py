@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pag.evaluation.admission import admit, checked
 from pag.evaluation.standard import (
     ATTACKS,
     SURVIVED,
@@ -78,16 +79,17 @@ def evaluate_autoattack(
     cache: a scratch folder; finished parts are kept there, and an evaluation of the same weights, images and settings
     resumes. processes: how many share the work on a CPU; with more than one, a script needs a main guard.
     budget: the attacks, standard or quick.
+    Raises ValueError in one line for images, labels or a model with which the result would mean nothing.
     """
-    if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(
-            f"AutoAttack got {len(images)} images and {len(labels)} labels: expected as many, at least one"
-        )
+    images, labels = checked(images, labels)
     threat_models = {norm: [ThreatModel(norm, eps) for eps in sorted(set(values))] for norm, values in radii.items()}
 
     with frozen(model):
+        admitted = admit(model, images, labels, batch_size)
+        model, flags = admitted.model, admitted.warnings
         logits = predict(model, images, batch_size)
-        flags = reliability_flags(model, images[:batch_size], labels[:batch_size]) + class_count_notes(logits.shape[1])
+        flags = flags + reliability_flags(model, images[:batch_size], labels[:batch_size])
+        flags += class_count_notes(logits.shape[1])
         campaigns = [_Campaign(models, images, labels, logits, seed, budget) for models in threat_models.values()]
         with runner(model, processes, cache) as run:
             for level in range(max(map(len, threat_models.values()))):

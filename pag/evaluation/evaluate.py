@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pag.evaluation.admission import Function, checked
 from pag.evaluation.alignment import gradient_alignment
 from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack, frozen
 from pag.evaluation.foolbox import FoolboxResult, evaluate_foolbox
@@ -67,9 +68,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure `model` on exactly these images.
 
-    model: maps images (B, C, H, W) in [0, 1] to logits (B, num_classes), on any device. A module is attacked in eval
-        mode with frozen parameters, and left as it was.
-    images: (N, C, H, W) in [0, 1]; labels: (N,) class indices. They are moved to the model's device.
+    model: maps images (B, C, H, W) in [0, 1] to logits (B, num_classes), float32, on any device. A module is attacked
+        in eval mode with frozen parameters, and left as it was; a function of a module in training mode is refused.
+    images: (N, C, H, W) floats in [0, 1]; labels: (N,) integers, the classes. They are moved to the model's device.
     radii: norm ("L2" or "Linf") → radii in units of the pixel range [0, 1], in any order.
     attack: AutoAttack's standard version, or ``quick()`` to choose values by; its numbers are no results.
     foolbox: attack (a name of pag.evaluation.foolbox.ATTACKS) → radius in its own distance; None: smallest example.
@@ -80,7 +81,8 @@ def evaluate(
     progress: called with (decided, all) pairs of an image and a threat model.
     Raises ValueError or ConfigError in one line for what cannot be evaluated.
     """
-    network = model if isinstance(model, nn.Module) else _Function(model)
+    images, labels = checked(images, labels)
+    network = model if isinstance(model, nn.Module) else Function(model)
     device = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
     images, labels = images.to(device), labels.to(device)
     found = evaluate_autoattack(
@@ -118,14 +120,3 @@ def measure_alignment(model: nn.Module, directions: Directions) -> float:
             given = torch.from_numpy(directions.store.read_all_classes(rows)).to(device)
             cosines.append(gradient_alignment(model, directions.images[rows].to(device), given))
     return torch.cat(cosines).mean().item()
-
-
-class _Function(nn.Module):
-    """A function from images to logits, as the attacks' libraries want it."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.function(images)

@@ -17,6 +17,7 @@ import foolbox
 import torch
 from torch import Tensor, nn
 
+from pag.evaluation.admission import admit, checked
 from pag.evaluation.autoattack import frozen
 from pag.evaluation.cache import Cache
 from pag.foundation.config.section import ConfigError, nearest
@@ -57,6 +58,11 @@ class FoolboxResult:
     warnings: list[str]
 
     @property
+    def clean_accuracy(self) -> float:
+        """Of exactly these images, without any attack."""
+        return (self.distances > 0).double().mean().item()
+
+    @property
     def accuracy(self) -> float:
         """The fraction of images for which the attack found no example within eps."""
         limit = torch.inf if self.eps is None else self.eps
@@ -84,21 +90,27 @@ def evaluate_foolbox(
 
     cache: a scratch folder that keeps finished batches, from which an interrupted evaluation of the same weights,
     images and seed resumes. quick_steps: of each attack, in place of Foolbox's default budgets.
-    Raises ConfigError for a name that is not in ATTACKS, with the nearest one.
+    Raises ConfigError for a name that is not in ATTACKS, with the nearest one, and ValueError in one line for images,
+    labels or a model with which the result would mean nothing.
     """
     for name in attacks:
         if name not in ATTACKS:
             raise ConfigError(f"unknown Foolbox attack '{name}'{nearest(name, list(ATTACKS))}")
+    if not attacks:
+        return {}
+    images, labels = checked(images, labels)
     batches = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
     results = {}
     with frozen(model):
+        admitted = admit(model, images, labels, batch_size)
+        model = admitted.model
         kept = Cache(cache, model, "foolbox") if cache is not None else None
         for name, eps in attacks.items():
             outcomes = [
                 _outcome(model, name, x, y, derive_seed(seed, "foolbox", name, number), quick_steps, kept)
                 for number, (x, y) in enumerate(batches)
             ]
-            messages = [message for outcome in outcomes for message in outcome["warnings"]]
+            messages = admitted.warnings + [message for outcome in outcomes for message in outcome["warnings"]]
             distances = torch.cat([outcome["distances"] for outcome in outcomes])
             results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)))
     return results

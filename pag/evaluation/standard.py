@@ -49,7 +49,7 @@ class Budget:
     """Which attacks an image meets, and how long. The default is AutoAttack's standard version."""
 
     attacks: tuple[str, ...] = ATTACKS
-    steps: int = 100  # of APGD and FAB
+    steps: int = 100  # of APGD; FAB has 100
     target_classes: int = TARGET_CLASSES
 
     @property

@@ -12,7 +12,7 @@ from torch import nn
 from pag.classifiers import build
 from pag.evaluation import standard
 from pag.evaluation.autoattack import evaluate_autoattack
-from pag.evaluation.standard import ATTACKS, SURVIVED, Budget, Job, attack, reliability_flags
+from pag.evaluation.standard import ATTACKS, SURVIVED, Budget, Job, attack, is_broken, reliability_flags
 from pag.threat.threat_model import ThreatModel
 
 
@@ -81,10 +81,6 @@ def outside_the_ball(images, labels):
     return 1 - images
 
 
-def outside_the_range(images, labels):
-    return images - 1e-3 * (images == images.flatten(1).amin(1).view(-1, 1, 1, 1)) - images.amin()
-
-
 def not_a_number(images, labels):
     return torch.full_like(images, torch.nan)
 
@@ -93,7 +89,7 @@ def not_misclassified(images, labels):
     return images.clone()
 
 
-@pytest.mark.parametrize("lie", [outside_the_ball, outside_the_range, not_a_number, not_misclassified])
+@pytest.mark.parametrize("lie", [outside_the_ball, not_a_number, not_misclassified])
 def test_a_lying_attack_breaks_nothing(replace_attacks, lie):
     _, images, labels = grey_images(20, 4)
 
@@ -105,10 +101,51 @@ def test_a_lying_attack_breaks_nothing(replace_attacks, lie):
             labels_of = torch.where(
                 known.any(1), labels[known.int().argmax(1)], (labels[known.int().argmax(1)] + 1) % 4
             )
-            return nn.functional.one_hot(labels_of, 4).float()
+            return nn.functional.one_hot(labels_of, 4).float() + 0 * x.sum()
 
     replace_attacks(lie)
     assert not torch.isfinite(evaluate(AlwaysWrong(), images, labels, {"L2": [0.05]}).by_norm["L2"].radius).any()
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("L2", 0.05), ("Linf", 0.05)])
+@pytest.mark.parametrize(
+    ("pixel", "example", "counts"),
+    [
+        (0.5, 0.5, True),
+        (0.5, 0.549, True),
+        (0.5, 0.551, False),  # outside the ball
+        (0.5, 0.449, False),
+        (0.0, -0.001, False),  # inside the ball, but not an image
+        (1.0, 1.001, False),
+        (0.01, 0.0, True),
+        (0.99, 1.0, True),
+        (0.5, float("nan"), False),
+    ],
+)
+def test_an_example_counts_inside_the_ball_and_inside_the_range(norm, eps, pixel, example, counts):
+    images = torch.full((2, 1, 3, 3), 0.5)
+    images[0, 0, 1, 1] = pixel
+    x_adv = images.clone()
+    x_adv[0, 0, 1, 1] = example
+
+    def model(x):
+        return torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+
+    broken = is_broken(model, ThreatModel(norm, eps), images, torch.tensor([0, 1]), x_adv)
+    assert broken.tolist() == [counts, False]  # the second is classified correctly
+
+
+def test_radii_may_be_given_in_any_order_and_twice(small_budgets):
+    classifier, images, labels = grey_images(30, 10)
+    radii = distance_to_boundary(classifier, images, labels, "L2").quantile(torch.tensor([0.3, 0.6, 0.9]).double())
+    low, middle, high = radii.tolist()
+    ordered = evaluate(classifier, images, labels, {"L2": [low, middle, high]}).by_norm["L2"]
+    assert 0 < (ordered.radius == low).sum() < (ordered.radius <= middle).sum() < 30
+    shuffled = evaluate(classifier, images, labels, {"L2": [high, low, middle, low]}).by_norm["L2"]
+    assert shuffled.eps == ordered.eps == (low, middle, high)
+    assert torch.equal(shuffled.radius, ordered.radius)
+    assert torch.equal(shuffled.x_adv, ordered.x_adv)
+    assert shuffled.broken_by == ordered.broken_by
 
 
 def test_each_example_is_credited_to_the_attack_that_found_it_and_radii_are_nested(replace_attacks):

@@ -1,0 +1,191 @@
+"""What may be attacked: images, labels and models with which a robust accuracy cannot flatter.
+
+Examples are clamped into [0, 1]: around an image that lies outside, none is inside the ball, and the model would read
+as robust. So would one without a usable gradient. What makes a result meaningless is refused in one line; what makes
+it doubtful is named in warnings.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LARGE_LOGIT = 1e3  # well before it the softmax of float32 saturates, and the cross-entropy has no gradient
+MODERATE_LOGIT = 16.0
+COMPANY = 32  # images that are classified again in another batch
+SAME = 1e-3  # of the largest logit: rounding differs between batch sizes, batch statistics do far more
+
+
+def checked(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """images (N, C, H, W) as float32 in [0, 1] and labels (N,) as int64; the labels' upper end is the model's to check.
+
+    Raises ValueError in one line for anything else, with what to do.
+    """
+    for name, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise ValueError(f"{name} are a {type(given).__name__}: expected a tensor, use torch.as_tensor")
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}: expected floats (N, C, H, W) in [0, 1]; "
+            "divide integers by their largest possible value"
+        )
+    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}: expected integers (N,)")
+    if len(images) == 0 or len(images) != len(labels):
+        raise ValueError(f"got {len(images)} images and {len(labels)} labels: expected as many, at least one")
+    if images.numel() == 0:
+        raise ValueError(f"images have shape {tuple(images.shape)}: expected pixels")
+    if not images.isfinite().all():
+        raise ValueError(f"{_rows(~images.isfinite())} images hold NaN or infinity: expected [0, 1], remove them")
+    if images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f"images reach from {images.min():g} to {images.max():g}: expected [0, 1]; divide 8-bit values by 255, and "
+            "normalise inside the model instead of before it"
+        )
+    return images.float(), labels.long()
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A model that can be attacked, and what is doubtful about it."""
+
+    model: nn.Module
+    warnings: list[str]
+
+
+def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Admitted:
+    """Look at `model`, in eval mode, on `checked` images: one pass with an input gradient, and a few images again.
+
+    A model with very large logits is replaced by one that divides them by a power of two: the same predictions, and
+    gradients that the attacks can see. Raises ValueError in one line for a model that cannot be attacked.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise ValueError(f"the model's {name} is {parameter.dtype}: expected float32, call model.float()")
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        found = [_look(model, batch) for batch in images.split(batch_size)]
+        warnings = _company(model, images[: min(batch_size, COMPANY)])
+    logits, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))
+    classes = logits.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"labels reach from {labels.min()} to {labels.max()}: the model has {classes} classes, "
+            f"expected 0 to {classes - 1}"
+        )
+    if _rows(gradients.isnan()):
+        warnings.append(
+            f"NaN input gradients on {_rows(gradients.isnan())} of {len(images)} images: attacks that use gradients "
+            "cannot break them; look for a square root or a division by zero in the model"
+        )
+    elif not gradients.any():
+        warnings.append("the input gradient is zero on every image: only Square attacks this model")
+    largest = logits.abs().max().item()
+    if largest < LARGE_LOGIT:
+        return Admitted(model, warnings)
+    rescaled = Rescaled(model, 2.0 ** torch.tensor(largest / MODERATE_LOGIT).log2().ceil().item())
+    warnings.append(f"logits as large as {largest:.3g} hide the gradient: attacked after division by {rescaled.by:g}")
+    return Admitted(rescaled, warnings)
+
+
+class Rescaled(nn.Module):
+    """`model` with its logits divided by a power of two, which is exact."""
+
+    def __init__(self, model: nn.Module, by: float) -> None:
+        super().__init__()
+        self.model, self.by = model, by
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images) / self.by
+
+    def extra_repr(self) -> str:
+        return f"by={self.by}"
+
+
+class Function(nn.Module):
+    """A function from images to logits, as the attacks' libraries want it; its mode is the caller's to set.
+
+    Raises ValueError if it visibly calls a module in training mode, which nobody but the caller can put in eval mode.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        captured: list[Any] = [getattr(function, "__self__", None)]
+        if inspect.isfunction(function):
+            variables = inspect.getclosurevars(function)
+            captured += [*variables.nonlocals.values(), *variables.globals.values()]
+        for module in captured:
+            if isinstance(module, nn.Module) and module.training:
+                raise ValueError(
+                    f"the model is a function of a {type(module).__name__} in training mode: call its .eval() first, "
+                    "or pass the module itself"
+                )
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.function(images)
+
+
+def _look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, K), and the input gradient of a weighted sum of them: a NaN in any class's gradient is in it too."""
+    images = images.clone().requires_grad_()  # a model that changes its input in place fails here and not later
+    with torch.enable_grad():
+        try:
+            logits = model(images)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            message = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"the model fails on images {tuple(images.shape)} float32 in [0, 1]: {message}") from error
+        if not isinstance(logits, Tensor):
+            raise ValueError(
+                f"the model returns a {type(logits).__name__}: expected logits (N, classes), wrap it: "
+                "lambda images: model(images)[0]"
+            )
+        if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2:
+            raise ValueError(
+                f"the model returns shape {tuple(logits.shape)} for {len(images)} images: expected logits "
+                f"({len(images)}, classes) of two classes or more"
+            )
+        if logits.dtype != torch.float32:
+            raise ValueError(
+                f"the model returns {logits.dtype}: expected logits in float32, no classes or half precision"
+            )
+        if not logits.isfinite().all():
+            classes = (~logits.isfinite()).any(0).nonzero().flatten().tolist()
+            raise ValueError(
+                f"the logits are NaN or infinite on {_rows(~logits.isfinite())} of {len(images)} images, in classes "
+                f"{', '.join(map(str, classes[:5]))}: expected finite ones"
+            )
+        weights = torch.arange(1.0, logits.shape[1] + 1, device=logits.device)
+        gradient = None
+        if logits.requires_grad:
+            (gradient,) = torch.autograd.grad((logits * weights).sum(), images, allow_unused=True)
+    if gradient is None:
+        raise ValueError(
+            "the model gives no gradient with respect to its images, so that most attacks would be blind: return "
+            "logits without .detach(), torch.no_grad() or argmax"
+        )
+    return logits.detach(), gradient
+
+
+def _company(model: nn.Module, images: Tensor) -> list[str]:
+    """Whether what is said of an image depends on the others of its batch, as batch statistics at test time make it."""
+    with torch.no_grad():
+        logits, again = model(images), model(images)
+        beside = model(torch.cat([images, 1 - images]))[: len(images)]
+    tolerance = SAME * logits.abs().max()
+    # A random model differs without any company; AutoAttack has a flag of its own for it.
+    if (again - logits).abs().max() > tolerance or (beside - logits).abs().max() <= tolerance:
+        return []
+    return [
+        "the logits of an image depend on the other images of its batch (batch statistics at test time?): the robust "
+        "accuracy is that of these batches alone"
+    ]
+
+
+def _rows(wrong: Tensor) -> int:
+    """Of how many images anything is wrong."""
+    return int(wrong.flatten(1).any(1).sum())

@@ -1,0 +1,80 @@
+"""Signs of an evaluation that flatters (Carlini et al., 2019, "On Evaluating Adversarial Robustness")."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from pag.evaluation.autoattack import evaluate_autoattack, frozen
+from pag.evaluation.standard import DLR_CLASSES, Budget
+from pag.foundation.config.section import Norm
+
+GRADIENT_ATTACKS = ("apgd-ce", "apgd-t")
+TOLERANCE = 0.005  # half a point: what the attacks' random numbers may move
+
+
+@dataclass(frozen=True)
+class SanityCheck:
+    name: str
+    passed: bool
+    detail: str  # the numbers that decided
+
+
+def sanity_checks(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    radii: Mapping[Norm, Sequence[float]],
+    *,
+    batch_size: int,
+    seed: int,
+    processes: int = 1,
+) -> list[SanityCheck]:
+    """Four checks per norm, each from runs of its own; the arguments are those of `evaluate_autoattack`.
+
+    They take about as long as an evaluation at three radii: give them some of the images.
+    """
+
+    def accuracy(norm: Norm, eps: float, attacks: tuple[str, ...], steps: int = 100) -> float:
+        found = evaluate_autoattack(
+            model,
+            images,
+            labels,
+            {norm: [eps]},
+            batch_size=batch_size,
+            seed=seed,
+            processes=processes,
+            budget=Budget(attacks, steps),
+        )
+        return found.by_norm[norm].robust_accuracy(eps)
+
+    checks = []
+    for norm, values in radii.items():
+        ascending = sorted(set(values))
+        by_radius = [accuracy(norm, eps, GRADIENT_ATTACKS) for eps in ascending]
+        rising = any(after > before + TOLERANCE for before, after in pairwise(by_radius))
+        detail = ", ".join(f"{value:.1%} at {eps:g}" for eps, value in zip(ascending, by_radius, strict=True))
+        checks.append(SanityCheck(f"{norm}: a larger radius never leaves more accuracy", not rising, detail))
+
+        # From every image a grey one, which has one class only, lies within this radius.
+        everything = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
+        left = accuracy(norm, everything, GRADIENT_ATTACKS)
+        checks.append(
+            SanityCheck(f"{norm}: a large radius breaks everything", left == 0, f"{left:.1%} at {everything:g}")
+        )
+
+        eps, once = ascending[len(ascending) // 2], by_radius[len(ascending) // 2]
+        with frozen(model), torch.no_grad():
+            few_classes = model(images[:1]).shape[1] < DLR_CLASSES
+        white_box = ["apgd-ce", *([] if few_classes else ["apgd-t"]), "fab-t"]
+        alone = {name: accuracy(norm, eps, (name,)) for name in (*white_box, "square")}
+        weaker = any(alone[name] > alone["square"] + TOLERANCE for name in white_box)
+        detail = ", ".join(f"{name} {value:.1%}" for name, value in alone.items()) + f" at {eps:g}"
+        checks.append(SanityCheck(f"{norm}: no white-box attack is weaker than Square alone", not weaker, detail))
+
+        twice = accuracy(norm, eps, GRADIENT_ATTACKS, 200)
+        detail = f"{once:.1%} after 100, {twice:.1%} after 200 at {eps:g}"
+        checks.append(SanityCheck(f"{norm}: twice the APGD steps change little", abs(once - twice) < TOLERANCE, detail))
+    return checks

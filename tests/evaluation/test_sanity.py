@@ -1,0 +1,73 @@
+"""The checks after Carlini et al.: passed by an honest evaluation, and each failed by the numbers that it is for."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from linear_truth import linear_classifier
+from torch import nn
+
+from pag.evaluation import sanity
+from pag.evaluation.sanity import sanity_checks
+
+IMAGES = 0.5 + 0.1 * torch.randn(8, 1, 10, 10, generator=torch.Generator().manual_seed(0))
+MONOTONE, LARGE, SQUARE, STEPS = range(4)
+
+
+def results(model: nn.Module, radii: dict) -> list[bool]:
+    labels = model(IMAGES).argmax(1)
+    checks = sanity_checks(model, IMAGES, labels, radii, batch_size=8, seed=0)
+    assert all(check.name and check.detail for check in checks)
+    return [check.passed for check in checks]
+
+
+def test_a_linear_classifier_passes_all() -> None:
+    assert results(linear_classifier(4, 100), {"L2": [2.0, 1.0], "Linf": [0.2]}) == [True] * 8
+    assert results(linear_classifier(3, 100), {"Linf": [0.2]}) == [True] * 4
+
+
+class Rounding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = linear_classifier(4, 100)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.linear((100 * images).round() / 100)
+
+
+def test_masked_gradients_fail_where_square_sees_more() -> None:
+    passed = results(Rounding(), {"Linf": [0.2]})
+    assert not passed[SQUARE]
+
+
+HONEST = {("apgd-ce", "apgd-t"): 0.4, ("apgd-ce",): 0.5, ("apgd-t",): 0.45, ("fab-t",): 0.45, ("square",): 0.6}
+
+
+@pytest.mark.parametrize(
+    ("changes", "failed"),
+    [
+        ({}, None),
+        ({(0.2, "apgd-ce+apgd-t", 100): 0.52}, MONOTONE),
+        ({(0.5, "apgd-ce+apgd-t", 100): 0.1}, LARGE),
+        ({(0.2, "fab-t", 100): 0.61}, SQUARE),
+        ({(0.2, "apgd-ce", 100): 0.61}, SQUARE),
+        ({(0.2, "apgd-ce+apgd-t", 200): 0.39}, STEPS),
+        ({(0.2, "apgd-ce+apgd-t", 200): 0.397}, None),
+    ],
+)
+def test_each_check_fails_by_its_own_number(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[tuple[float, str, int], float], failed: int | None
+) -> None:
+    def fake(model, images, labels, radii, *, budget, **options):
+        ((norm, (eps,)),) = radii.items()
+        honest = 0.0 if eps == 0.5 else 0.5 if eps == 0.1 else HONEST[budget.attacks]
+        value = changes.get((eps, "+".join(budget.attacks), budget.steps), honest)
+        return SimpleNamespace(by_norm={norm: SimpleNamespace(robust_accuracy=lambda eps: value)})
+
+    monkeypatch.setattr(sanity, "evaluate_autoattack", fake)
+    expected = [True] * 4
+    if failed is not None:
+        expected[failed] = False
+    if failed == MONOTONE:
+        expected[STEPS] = False  # of another accuracy after 100 steps
+    assert results(linear_classifier(4, 100), {"Linf": [0.2, 0.1]}) == expected
