@@ -27,8 +27,9 @@ from benchmarks.harness import measure, report
 from pag.gradients.distillation.store_writer import StoreWriter, required_bytes
 from pag.gradients.realizations import class_mean
 from pag.images.dataset import ImageDataset, Split
-from pag.store.computed import open_gradients, save_targets
+from pag.store.computed import open_gradients
 from pag.store.format.quantization import quantize
+from pag.store.format.targets import save_targets
 from pag.store.reader import GradientStore
 
 IMAGES, CLASSES, IMAGE_SHAPE = 12_000, 10, (3, 32, 32)

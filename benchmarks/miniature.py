@@ -37,7 +37,11 @@ CONF: dict[str, dict[str, Any]] = {
     "distill": {"noise_draws": 1, "heldout_images": 10},
     "heuristics": {"nn_candidates": 5},
     "classifier": {"epochs": 1},
-    "evaluation": {"images": 10, "threat_models": {"L2": [0.5], "Linf": [0.1]}},
+    "evaluation": {
+        "attack": {"version": "quick", "steps": 2, "target_classes": 1},
+        "images": 10,
+        "threat_models": {"L2": [0.5], "Linf": [0.1]},
+    },
 }
 TOY = {"samples_per_mode": 50, "epochs": 2, "seeds": 2, "nn_candidates": 20}
 
@@ -51,47 +55,6 @@ PAPER_CONF: dict[str, dict[str, Any]] = {
 }
 PGD_STEPS = 1  # of adversarial training and TRADES
 LARGE_EPS = {"steps": 1, "images": 1}
-
-# Appended to files of a copy: attacks of a few iterations, and torchvision without checksums for generated files.
-SHORT_ATTACKS = {
-    "pag/attacks/standard.py": """
-
-TARGET_CLASSES = 1
-
-
-class AutoAttack(AutoAttack):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 2
-        self.square.n_queries = 2
-""",
-    "pag/attacks/foolbox.py": """
-
-_few = {
-    "SaltAndPepperNoiseAttack": {"steps": 2},
-    "BinarySearchContrastReductionAttack": {"binary_search_steps": 2},
-    "GaussianBlurAttack": {"steps": 2, "channel_axis": 1},
-    "LinearSearchBlendedUniformNoiseAttack": {"steps": 2, "directions": 1},
-    "L0FMNAttack": {"steps": 2},
-    "L1FMNAttack": {"steps": 2},
-    "EADAttack": {"steps": 2, "binary_search_steps": 1},
-}
-ATTACKS = {
-    name: (distance, lambda name=name: getattr(foolbox.attacks, name)(**_few[name]))
-    for name, (distance, _) in ATTACKS.items()
-}
-""",
-}
-GENERATED_FILES = {
-    "pag/datasets/torchvision_sets.py": """
-
-import os.path
-
-import torchvision.datasets as _sets
-
-_sets.cifar.check_integrity = _sets.stl10.check_integrity = lambda path, md5=None: os.path.isfile(path)
-"""
-}
 
 
 def copy_repository(folder: Path) -> None:
@@ -144,19 +107,15 @@ def shrink_presets(folder: Path) -> None:
         if len(variants) > 2:  # they run the same code
             content["params"]["variants"] = [variants[0], variants[-1]]
         confs = content if path.stem == DEFAULTS else content.get("conf", {})
-        for values in confs.values():
-            for key in values:
+        for dataset, values in confs.items():
+            for key in list(values):
                 section, field = key.split(".")
+                if dataset != "digits" and (section == "data" or field == "threat_models"):
+                    del values[key]  # `shrink_paper` has cut the images, and keeps the radii
+                    continue
                 small = CONF.get(section, {}) | PAPER_CONF.get(section, {})
                 values[key] = small.get(field, values[key])
         YAML().dump(content, path)
-
-
-def shorten_attacks(folder: Path) -> None:
-    """Change the code of a copy."""
-    for name, addition in (SHORT_ATTACKS | GENERATED_FILES).items():
-        with open(folder / name, "a") as file:
-            file.write(addition)
 
 
 def edit(path: Path, values: dict[str, Any], section: str | None = None) -> None:
@@ -232,7 +191,6 @@ def _run_group(datasets: tuple[str, ...], presets: list[str]) -> None:
         shrink(folder, [dataset for dataset in datasets if dataset == "digits"], {})
         shrink_paper(folder, [dataset for dataset in datasets if dataset != "digits"])
         shrink_presets(folder)
-        shorten_attacks(folder)
         for git in (["add", "--all"], ["commit", "--quiet", "--message", "Miniature"]):
             subprocess.run(["git", *git], cwd=folder, check=True)
         for name in presets:

@@ -1,14 +1,13 @@
 """Raw images for the miniature of a paper's preset: a slice of real ones where they are at hand, else generated."""
 
 import os
-import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torchvision.datasets import CIFAR10, CIFAR100, STL10
+from PIL import Image
 
 # The folder that holds data/cifar10-jpeg.tar.xz and data/tiny-imagenet-200-subset.tar.xz.
 SHARED = Path(os.environ.get("PAG_SHARED", Path(__file__).resolve().parents[1] / "../shared")) / "data"
@@ -22,8 +21,8 @@ def provide(dataset: str, folder: Path) -> dict[str, Any]:
     """Put the raw files of a preset's dataset into `folder`; returns what to change in `data` of its conf."""
     makers: dict[str, Callable[[Path], dict[str, Any]]] = {
         "cifar10": _cifar10,
-        "cifar100": lambda folder: _cifar(folder, CIFAR100),
-        "stl10": _stl10,
+        "cifar100": lambda folder: _generated(folder, 100, 32, FEWER),
+        "stl10": lambda folder: _generated(folder, 10, 96),
         "tinyimagenet": _tiny_imagenet,
         "mnist5k": lambda folder: _limits(10),  # comes with a package
     }
@@ -37,7 +36,7 @@ def _cifar10(folder: Path) -> dict[str, Any]:
         return {"loader": "folder", "root": str(archive.resolve()), "note": "a few images of the JPEG copy"} | _limits(
             10
         )
-    return _cifar(folder, CIFAR10)
+    return _generated(folder, 10, 32)
 
 
 def _tiny_imagenet(folder: Path) -> dict[str, Any]:
@@ -57,31 +56,16 @@ def _limits(num_classes: int, per_class: dict[str, int] = PER_CLASS) -> dict[str
     return limits | {"validation_fraction": 1 / per_class["train"]}
 
 
-def _cifar(folder: Path, kind: type[CIFAR10]) -> dict[str, Any]:
-    """torchvision's pickles."""
-    num_classes, key, per_class = (100, "fine_labels", FEWER) if kind is CIFAR100 else (10, "labels", PER_CLASS)
-    home = folder / kind.base_folder
-    home.mkdir()
-    for part, files in (("train", kind.train_list), ("test", kind.test_list)):
-        for name, _ in files:
-            labels = [y for y in range(num_classes) for _ in range(per_class[part])]
-            (home / name).write_bytes(pickle.dumps({"data": _pixels(labels, 32).reshape(len(labels), -1), key: labels}))
-    names = [f"class {y}" for y in range(num_classes)]
-    (home / kind.meta["filename"]).write_bytes(pickle.dumps({kind.meta["key"]: names}))
-    return {"root": str(folder), "note": "generated images"} | _limits(num_classes, per_class)
-
-
-def _stl10(folder: Path) -> dict[str, Any]:
-    """The official binaries: images by columns, labels from 1."""
-    home = folder / STL10.base_folder
-    home.mkdir()
-    for part in ("train", "test"):
-        labels = [y for y in range(10) for _ in range(PER_CLASS[part])]
-        _pixels(labels, 96).tofile(home / f"{part}_X.bin")
-        (np.array(labels, dtype=np.uint8) + 1).tofile(home / f"{part}_y.bin")
-    (home / "unlabeled_X.bin").write_bytes(b"")
-    (home / "class_names.txt").write_text("\n".join(f"class {y}" for y in range(10)))
-    return {"root": str(folder), "note": "generated images"} | _limits(10)
+def _generated(folder: Path, num_classes: int, side: int, per_class: dict[str, int] = PER_CLASS) -> dict[str, Any]:
+    """A tree of images in the place of a download."""
+    for part, count in per_class.items():
+        for y in range(num_classes):
+            home = folder / part / f"class {y}"
+            home.mkdir(parents=True)
+            for index, pixels in enumerate(_pixels([y] * count, side, f"{part} {y}")):
+                Image.fromarray(pixels.transpose(1, 2, 0)).save(home / f"{index}.png")
+    limits = _limits(num_classes, per_class)
+    return {"loader": "folder", "root": str(folder), "note": "generated images"} | limits
 
 
 def _unpack_classes(archive: Path, root: Path) -> None:
@@ -114,12 +98,10 @@ def _drop_other_classes(root: Path, wnids: set[str]) -> None:
 
 
 def _generate_tiny_imagenet(root: Path) -> None:
-    from PIL import Image
-
     wnids = [f"n{y:08}" for y in range(TINY_CLASSES)]
     annotations = []
     for y, wnid in enumerate(wnids):
-        for index, pixels in enumerate(_pixels([y] * (FEWER["train"] + 1), 64)):
+        for index, pixels in enumerate(_pixels([y] * (FEWER["train"] + 1), 64, wnid)):
             part = "val" if index == FEWER["train"] else f"train/{wnid}"
             path = root / part / "images" / f"{wnid}_{index}.JPEG"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,8 +112,8 @@ def _generate_tiny_imagenet(root: Path) -> None:
     (root / "words.txt").write_text("\n".join(f"{wnid}\tclass {wnid}" for wnid in wnids))
 
 
-def _pixels(labels: list[int], side: int) -> np.ndarray:
-    """uint8 (N, 3, side, side): noise around a colour of the class."""
+def _pixels(labels: list[int], side: int, name: str) -> np.ndarray:
+    """uint8 (N, 3, side, side): noise around a colour of the class, other noise for every `name`."""
     colours = np.random.default_rng(0).integers(40, 216, (max(labels) + 1, 3, 1, 1))
-    noise = np.random.default_rng(1).integers(-40, 40, (len(labels), 3, side, side))
+    noise = np.random.default_rng(list(name.encode())).integers(-40, 40, (len(labels), 3, side, side))
     return (colours[labels] + noise).astype(np.uint8)

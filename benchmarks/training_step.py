@@ -14,13 +14,13 @@ from typing import Any, cast
 
 import click
 import torch
+from pag.objectives.alignment.objective.objective import Alignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness import measure, report
 from pag.classifiers import ARCHITECTURES, build
 from pag.foundation.config.conf import ClassifierConfig
-from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.report.paper import load_paper
@@ -37,14 +37,7 @@ def ratios(arch: str, size: int, recipe_images: int, repeats: int, compile: bool
     """The step times of one architecture, relative to each other and in milliseconds per image."""
     steps = Steps(arch, compile, bf16)
     part = max(1, size // LONG_PART)
-    short = measure(
-        {
-            "plain": steps.of(cross_entropy, size),
-            "pag": steps.of(Alignment(2.0, NUM_CLASSES), size, k=1),
-            "at7": steps.of(adversarial_training(7), size),
-        },
-        repeats,
-    )
+    short = short_steps(steps, size, repeats)
     long = measure(
         {
             "plain": steps.of(cross_entropy, part),
@@ -91,6 +84,25 @@ def ratios(arch: str, size: int, recipe_images: int, repeats: int, compile: bool
             "recipe": 1e3 * recipe["recipe"] / recipe_images,
         },
     }
+
+
+def short_steps(steps: "Steps", size: int, repeats: int) -> dict[str, float]:
+    """Seconds of a plain step, of one of alignment (k = 1) and of adversarial training with PGD-7."""
+    return measure(
+        {
+            "plain": steps.of(cross_entropy, size),
+            "pag": steps.of(Alignment(2.0, NUM_CLASSES), size, k=1),
+            "at7": steps.of(adversarial_training(7), size),
+        },
+        repeats,
+    )
+
+
+def short_ratios(arch: str, size: int, compile: bool, bf16: bool, repeats: int = 5) -> dict[str, float]:
+    """Milliseconds of the short steps on `size` images, and how they compare."""
+    seconds = short_steps(Steps(arch, compile, bf16), size, repeats)
+    compared = {"pag_over_plain": seconds["pag"] / seconds["plain"], "at7_over_pag": seconds["at7"] / seconds["pag"]}
+    return {f"{name}_ms": 1e3 * value for name, value in seconds.items()} | compared
 
 
 class Steps:

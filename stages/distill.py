@@ -12,8 +12,8 @@ from pag.foundation.config.section import ConfigError, nearest
 from pag.gradients.distillation.distill import Gradients, readable
 from pag.gradients.realizations import class_mean, nearest_neighbour, one_image
 from pag.images.dataset import ImageDataset, load
-from pag.store.computed import save_targets
-from pag.store.format.targets import FixedTargets
+from pag.images.fixed_targets import FixedTargets
+from pag.store.format.targets import save_targets
 from stages.shared import paths
 from stages.shared.command import run_stage
 from stages.shared.device import best_device

@@ -46,6 +46,7 @@ class Preset(Section):
 
     description: str
     params: dict[str, Any] | None = None  # of params.yaml, except the seeds; what is missing is NOTHING's
+    like: str | None = None  # a preset of the same datasets, whose conf this one starts from
     conf: dict[str, dict[str, Any]] = Field({})  # dataset -> dotted key -> value
     parts: list[str] | None = None
     command: str | None = None
@@ -80,9 +81,12 @@ def load_preset(name: str, folder: Path = FOLDER) -> Preset:
     if preset.params is None:
         return preset
     params = check(Params, {"seed": 0, "training_seed": 0, **preset.values()}, str(path))
-    usual = read_yaml(folder / f"{DEFAULTS}.yaml")
+    bases = [read_yaml(folder / f"{DEFAULTS}.yaml"), load_preset(preset.like, folder).conf if preset.like else {}]
     datasets = dict.fromkeys([*params.datasets, *params.noise_level_figures])
-    conf = {dataset: usual.get(dataset, {}) | preset.conf.get(dataset, {}) for dataset in datasets}
+    conf = {
+        dataset: {key: value for part in (*bases, preset.conf) for key, value in part.get(dataset, {}).items()}
+        for dataset in datasets
+    }
     return preset.model_copy(update={"conf": conf})
 
 

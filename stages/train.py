@@ -87,9 +87,9 @@ def objective_of(run: Run, num_classes: int, conf: Conf) -> Objective:
     if run.baseline is not None:
         from pag.objectives.baselines.build import baseline_objective
 
-        terms.append(baseline_objective(run.baseline, conf.methods))
+        terms.append(baseline_objective(run, conf.methods))
     if run.realization is not None:
-        from pag.objectives.alignment.objective import Alignment
+        from pag.objectives.alignment.objective.objective import Alignment
 
         aligned = Alignment(run.weight, num_classes, run.alignment.gradient_of)
         terms.append(aligned.term if terms else aligned)
@@ -112,6 +112,8 @@ def describe(run: Run, arch: str, images: ImageDataset, gradients: ClassGradient
             "gradient_of": run.alignment.gradient_of,
             "diffusion_sha256": gradients.attributes.get("diffusion_sha256"),
         }
+    if run.penalty is not None:
+        about["penalty"] = run.penalty
     return {**about, "training_seed": run.training_seed}
 
 

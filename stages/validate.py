@@ -1,7 +1,8 @@
 """validate: every parameter file, whatever else is up to date; a misspelt key would otherwise do nothing, silently.
 
 Architectures, attacks and variants, which only later stages look up, are looked up here too: a whole `dvc repro` stops
-at a wrong one before it trains.
+at a wrong one before it trains. What was checked, with the values that the files leave at their defaults, goes to
+data/parameters.json.
 """
 
 from collections.abc import Iterable
@@ -10,11 +11,13 @@ import click
 
 from pag.classifiers import ARCHITECTURES
 from pag.evaluation.foolbox import ATTACKS
+from pag.foundation.artifacts import save_json
 from pag.foundation.config.conf import AlignedConfig, Conf, load_conf
 from pag.foundation.config.params import Params, load_params
-from pag.foundation.config.runs import variant_of
+from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError, nearest
 from pag.foundation.config.toy import load_toy
+from stages.shared import paths
 from stages.shared.command import run_stage
 
 
@@ -24,11 +27,14 @@ def main() -> None:
     require_known("params.yaml: archs", params.archs, ARCHITECTURES)
     for dataset in params.datasets:
         check_names(params, load_conf(dataset), dataset)
-    load_toy()
+    checked = {"params": params, "toy": load_toy(), **{dataset: load_conf(dataset) for dataset in params.datasets}}
+    save_json(
+        paths.PARAMETERS, {name: section.model_dump(mode="json", by_alias=True) for name, section in checked.items()}
+    )
 
 
 def check_names(params: Params, conf: Conf, dataset: str) -> None:
-    """Architectures, attacks and variants that the conf of a data set names."""
+    """Architectures, attacks and runs that the conf of a data set names, or must have a section for."""
     source = f"conf/{dataset}.yaml"
     for method, config in conf.methods:
         if isinstance(config, AlignedConfig):
@@ -37,8 +43,8 @@ def check_names(params: Params, conf: Conf, dataset: str) -> None:
     if not any(conf.evaluation.threat_models.values()):
         raise ConfigError(f"{source}: evaluation.threat_models has no radius, expected at least one")
     chosen = params.variants if dataset in params.variant_datasets else []
-    for name in [*conf.variants, *chosen]:
-        variant_of(conf, dataset, name)
+    for name in [*params.methods(), *conf.variants, *chosen]:
+        run_of(name, dataset, params.archs[0], params, conf)
 
 
 def require_known(source: str, names: Iterable[str], known: Iterable[str]) -> None:

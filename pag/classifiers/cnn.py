@@ -15,12 +15,12 @@ class SmallCNN(nn.Module):
     gradient is piecewise constant in the image, and its fit sees nothing of where the pieces meet.
     """
 
-    def __init__(self, num_classes: int, image_shape: tuple[int, ...]) -> None:
+    def __init__(self, num_classes: int, image_shape: tuple[int, ...], activation: type[nn.Module] = nn.SiLU) -> None:
         super().__init__()
         width, image_height, image_width = require_image("cnn", image_shape, smallest=4)
         layers: list[nn.Module] = []
         for out_width, stride in WIDTHS_AND_STRIDES:
-            layers += [nn.Conv2d(width, out_width, 3, stride, padding=1), nn.SiLU()]
+            layers += [nn.Conv2d(width, out_width, 3, stride, padding=1), activation()]
             image_height, image_width = -(-image_height // stride), -(-image_width // stride)  # rounded up
             width = out_width
         self.features = nn.Sequential(*layers)

@@ -1,12 +1,12 @@
-"""Image files to uint8 arrays: all of one size and mode, or an error that names the file."""
+"""Image files to uint8 arrays, as a viewer shows them: all of one size and mode, or an error that names the file."""
 
 import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pag.datasets.source import SourceError
+from pag.datasets.source import Source, SourceError
 from pag.datasets.tree import FileTree
 from pag.foundation.config.conf import DataConfig
 from pag.images.balance import balanced
@@ -17,21 +17,31 @@ CHANNELS = {"L": 1, "RGB": 3}
 
 def decode_splits(
     tree: FileTree,
-    train: dict[str, list[str]],
-    test: dict[str, list[str]],
+    files: dict[str, dict[str, list[str]]],
     config: DataConfig,
     mode: str | None = None,
-) -> tuple[Split, Split | None]:
-    """The train and test parts from their files by class; labels are positions among the classes of train.
+) -> Source:
+    """The source of `files`: of the parts train, test and, where there is one, validation the files by class.
 
-    `train_limit` and `test_limit` choose files before anything is decoded, and the archive is read once for both parts.
-    Where `test` is empty, it will be cut from the training images, so these are not limited here.
+    Labels are positions among the classes of train, which are the class names. `train_limit` and `test_limit` choose
+    files before anything is decoded, and the archive is read once for all parts. Where `test` has no files, it will be
+    cut from the training images, so these are not limited here.
     """
-    kept_train, train_labels = _choose(train, list(train), config.train_limit if test else None)
-    kept_test, test_labels = _choose(test, list(train), config.test_limit)
-    images = decode(tree, kept_train + kept_test, config.image_size, mode)
-    train_split = Split(images[: len(kept_train)], train_labels)
-    return train_split, Split(images[len(kept_train) :], test_labels) if test else None
+    classes = list(files["train"])
+    limits = {"train": config.train_limit if files["test"] else None, "test": config.test_limit}
+    kept, labels = {}, {}
+    for part, by_class in files.items():
+        kept[part], labels[part] = _choose(by_class, classes, limits.get(part))
+    images, squashed = decode(tree, [name for names in kept.values() for name in names], config.image_size, mode)
+    ends = np.cumsum([len(names) for names in kept.values()])[:-1]
+    parts = {
+        part: Split(pixels, labels[part])
+        for part, pixels in zip(kept, np.split(images, ends), strict=True)
+        if len(pixels) > 0
+    }
+    size, number = config.image_size, len(images)
+    notes = (f"{squashed} of {number} images are no squares: squashed to {size}×{size} pixels",) if squashed else ()
+    return Source(parts["train"], parts.get("test"), tuple(classes), validation=parts.get("validation"), notes=notes)
 
 
 def _choose(files: dict[str, list[str]], classes: Sequence[str], limit: int | None) -> tuple[list[str], np.ndarray]:
@@ -43,16 +53,19 @@ def _choose(files: dict[str, list[str]], classes: Sequence[str], limit: int | No
     return [names[i] for i in chosen], labels[chosen]
 
 
-def decode(tree: FileTree, names: Sequence[str], image_size: int | None, mode: str | None = None) -> np.ndarray:
+def decode(
+    tree: FileTree, names: Sequence[str], image_size: int | None, mode: str | None = None
+) -> tuple[np.ndarray, int]:
     """The images `names` of `tree`, in this order, as uint8 (N, C, H, W) with C = 1 (grey) or 3 (RGB).
 
-    With `image_size`, an image of another size is resized to this square by bicubic interpolation with antialiasing;
-    without, all must be squares of one size. With `mode`, "L" or "RGB", images are converted to it; without, all must
-    have one of the two already. Raises SourceError with the file and what was expected.
+    They are as a viewer shows them, turned by their EXIF orientation. With `image_size`, an image of another size is
+    resized to this square by bicubic interpolation with antialiasing, and the second value counts those that were no
+    squares; without, all must be squares of one size. With `mode`, "L" or "RGB", images are converted to it; without,
+    all must have one of the two already. Raises SourceError with the file and what was expected.
     """
     position = {name: i for i, name in enumerate(names)}
     images: np.ndarray | None = None
-    first, expected = "", ""
+    first, expected, squashed = "", "", 0
     for name, content in tree.read(names):
         image = _open(content, name)
         if mode is not None:
@@ -60,12 +73,13 @@ def decode(tree: FileTree, names: Sequence[str], image_size: int | None, mode: s
         if image.mode not in CHANNELS:
             raise SourceError(f"{name} has mode {image.mode}, expected RGB or L (8-bit grey): convert the images first")
         if image_size is not None and image.size != (image_size, image_size):
+            squashed += image.width != image.height
             image = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
         if images is None:
             if image.width != image.height:
                 raise SourceError(f"{name} is {_describe(image)}, expected a square: set data.image_size")
             first, expected = name, _describe(image)
-            images = np.empty((len(names), CHANNELS[image.mode], image.height, image.width), dtype=np.uint8)
+            images = _room(len(names), image)
         if _describe(image) != expected:
             advice = "set data.image_size" if CHANNELS[image.mode] == images.shape[1] else "convert the images"
             raise SourceError(
@@ -74,18 +88,42 @@ def decode(tree: FileTree, names: Sequence[str], image_size: int | None, mode: s
         pixels = np.asarray(image)
         images[position[name]] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     assert images is not None, "no names given"
-    return images
+    return images, squashed
+
+
+def _room(number: int, image: Image.Image) -> np.ndarray:
+    """Memory for `number` images like this one."""
+    shape = (number, CHANNELS[image.mode], image.height, image.width)
+    try:
+        return np.empty(shape, dtype=np.uint8)
+    except MemoryError:
+        gigabytes = np.prod(shape, dtype=float) / 2**30
+        raise SourceError(
+            f"{number} images of {_describe(image)} take {gigabytes:.3g} GiB, more than there is: set data.image_size, "
+            "data.train_limit or data.test_limit"
+        ) from None
 
 
 def _open(content: bytes, name: str) -> Image.Image:
+    """The image as a viewer shows it; nothing is read that has more to show than one opaque picture."""
     try:
         image = Image.open(io.BytesIO(content))
+        frames = getattr(image, "n_frames", 1)
         image.load()
+        upright = ImageOps.exif_transpose(image)
+        alpha = upright.getchannel("A").getextrema()[0] if "A" in upright.getbands() else 255
     except UnidentifiedImageError:
         raise SourceError(f"{name} cannot be read as an image: unknown format") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
+    except Exception as error:  # Pillow's decoders raise errors of every kind
         raise SourceError(f"{name} cannot be read as an image: {' '.join(str(error).split())}") from None
-    return image
+    if frames > 1 and image.format != "MPO":  # a photo with a preview or a second eye, of which viewers show the first
+        raise SourceError(f"{name} has {frames} frames: save the one that counts as an image of its own")
+    if alpha != 255 or "transparency" in upright.info:
+        raise SourceError(
+            f"{name} is transparent or names a transparent colour: put it on a background and save it without, "
+            f"for instance by `magick IN -background white -flatten -alpha off OUT`"
+        )
+    return upright.convert(upright.mode.removesuffix("A")) if upright.mode in ("RGBA", "LA", "PA") else upright
 
 
 def _describe(image: Image.Image) -> str:

@@ -1,8 +1,8 @@
 """Any tree ``train/<class>/<image>`` + ``test/<class>/<image>``, as a folder or an archive of one."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
-
-from PIL import Image
 
 from pag.datasets.decoding import decode_splits
 from pag.datasets.source import Source, SourceError, raw_root
@@ -10,42 +10,86 @@ from pag.datasets.tree import FileTree
 from pag.foundation.config.conf import DataConfig
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+COMPANIONS = (".csv", ".db", ".html", ".ini", ".json", ".md", ".pdf", ".tsv", ".txt", ".xml", ".yaml", ".yml")
+VALIDATION = ("val", "valid", "validation")  # what people call the folder of the validation part
 LAYOUT = "expected train/<class>/<image> and test/<class>/<image>"
 
 
 def read(config: DataConfig) -> Source:
     """The images in order of class and file name; only those within the limits are decoded.
 
-    Without a folder `test` the source has no test part. Raises SourceError for another layout, a class without
-    images, a test class that is not in train, and images that cannot be used (see :func:`decode_splits`) or are of a
-    format that is not read.
+    Without a folder `test` the source has no test part; a folder of VALIDATION is its validation part. Raises
+    SourceError for another layout, a class without images, a class that is not in train, images that cannot be used
+    (see :func:`decode_splits`), and files that are neither of SUFFIXES nor of COMPANIONS; notes name what is not read.
     """
     tree = FileTree(raw_root(config))
-    train, test = _files_by_class(tree, "train"), _files_by_class(tree, "test")
-    if not train:
-        found = ", ".join(sorted({"/".join(name.split("/")[:2]) for name in tree.names})[:5]) or "nothing"
+    tops = {name.split("/")[0] for name in tree.names if "/" in name}
+    folders = {"train": "train", "test": "test"} | _validation_folder(tree, tops)
+    files = {part: _files_by_class(tree, folder) for part, folder in folders.items()}
+    if not files["train"]:
+        found = _some({"/".join(name.split("/")[:2]) for name in tree.names}) or "nothing"
         raise SourceError(f"{tree.root} holds {found}: {LAYOUT}")
-    for name in test:
-        if name not in train:
-            raise SourceError(f"class '{name}' of test/ is not in train/ of {tree.root}: both need the same classes")
-    train_split, test_split = decode_splits(tree, train, test, config)
-    return Source(train_split, test_split, tuple(train))
+    for part, folder in folders.items():
+        if unknown := [name for name in files[part] if name not in files["train"]]:
+            raise SourceError(
+                f"class '{unknown[0]}' of {folder}/ is not in train/ of {tree.root}: both need the same classes"
+            )
+    source = decode_splits(tree, files, config)
+    return replace(source, notes=(*_notes(tree, folders, tops), *source.notes))
 
 
-def _files_by_class(tree: FileTree, part: str) -> dict[str, list[str]]:
+def _validation_folder(tree: FileTree, tops: set[str]) -> dict[str, str]:
+    """{"validation": its folder} where there is one."""
+    found = sorted(tops.intersection(VALIDATION))
+    if len(found) > 1:
+        raise SourceError(f"{tree.root} has {' and '.join(found)}, expected one validation part: remove the other")
+    return {"validation": found[0]} if found else {}
+
+
+def _files_by_class(tree: FileTree, folder: str) -> dict[str, list[str]]:
     """class name -> its image files, both sorted."""
     files: dict[str, list[str]] = {}
-    for name in (name for name in tree.names if name.startswith(f"{part}/") and name != f"{part}/"):
-        path = PurePosixPath(name)
-        suffix = path.suffix.lower()
-        is_image = suffix in SUFFIXES and not name.endswith("/")
-        if suffix in Image.registered_extensions() and not is_image and not name.endswith("/"):
-            raise SourceError(f"{name} of {tree.root} is not of {', '.join(SUFFIXES)}: convert or remove it")
-        if is_image and len(path.parts) != 3:
+    for name in (name for name in tree.names if name.startswith(f"{folder}/") and name != f"{folder}/"):
+        parts = name.rstrip("/").split("/")
+        is_image = _suffix(name) in SUFFIXES
+        if is_image and len(parts) != 3:
             raise SourceError(f"{name} of {tree.root} is not in the folder of a class: {LAYOUT}")
-        if len(path.parts) > 2 or name.endswith("/"):
-            files.setdefault(path.parts[1], []).extend([name] if is_image else [])
+        if len(parts) > 2 or name.endswith("/"):
+            files.setdefault(parts[1], []).extend([name] if is_image else [])
+    unread = [name for name in _others(tree, folder) if _suffix(name) not in COMPANIONS]
+    if unread:
+        raise SourceError(
+            f"{len(unread)} of the files in {folder}/ of {tree.root} are not of {', '.join(SUFFIXES)}: "
+            f"convert, rename or remove {_some(unread)}"
+        )
     for class_name, images in files.items():
         if not images:
-            raise SourceError(f"class '{class_name}' of {part}/ in {tree.root} has no image ({', '.join(SUFFIXES)})")
+            raise SourceError(f"class '{class_name}' of {folder}/ in {tree.root} has no image ({', '.join(SUFFIXES)})")
     return dict(sorted(files.items()))
+
+
+def _others(tree: FileTree, folder: str) -> list[str]:
+    """The files of `folder` that are no images by their names."""
+    inside = (name for name in tree.names if name.startswith(f"{folder}/") and not name.endswith("/"))
+    return [name for name in inside if _suffix(name) not in SUFFIXES]
+
+
+def _notes(tree: FileTree, folders: dict[str, str], tops: set[str]) -> Iterator[str]:
+    """A line for each thing that the user may expect to be read, or not to be."""
+    if companions := [name for folder in folders.values() for name in _others(tree, folder)]:
+        yield f"not read, as they are no images: {len(companions)} files ({_some(companions)})"
+    if beside := tops.difference(folders.values()):
+        yield f"not read, as they are no parts of the data set: {_some(f'{top}/' for top in beside)}"
+    if "validation" in folders:
+        yield f"{folders['validation']}/ is the validation part: data.validation_fraction is not used"
+
+
+def _suffix(name: str) -> str:
+    """In small letters; '' for a folder."""
+    return "" if name.endswith("/") else PurePosixPath(name).suffix.lower()
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first five, and that there are more."""
+    first = sorted(names)
+    return ", ".join(first[:5]) + ", …" * (len(first) > 5)

@@ -1,6 +1,7 @@
 """What a loader hands over: the raw images of a data set, before limits and splits."""
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +11,37 @@ from pag.images.dataset import Split
 
 
 class SourceError(ValueError):
-    """Raw images that are missing or cannot be used; the message is one line for the user."""
+    """Raw images that are missing or cannot be used; the message is one line, whatever files are called."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 @dataclass(frozen=True)
 class Source:
-    """All the images that a loader found; `test` is None where the source has no official test part."""
+    """All the images that a loader found; `test` and `validation` are None where the source has no such part."""
 
     train: Split
     test: Split | None
     class_names: tuple[str, ...]
     levels: int = 255
+    validation: Split | None = None
+    notes: tuple[str, ...] = ()  # one line each: what the user should know of images that can be used
+
+    def parts(self) -> dict[str, Split]:
+        """The parts that there are, by their names in messages."""
+        named = {"training": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, line ends and bytes that are no UTF-8 as their escapes, like '\\n'."""
+    return "".join(c.encode("unicode_escape").decode() if is_control(c) else c for c in text)
+
+
+def is_control(character: str) -> bool:
+    """Not for a line of text: control characters, line separators and (as surrogates) undecodable bytes."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def raw_root(config: DataConfig) -> Path:

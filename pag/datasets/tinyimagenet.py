@@ -1,6 +1,7 @@
 """Tiny ImageNet in its official layout; its validation part serves as test part, as its test labels are not public."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from torchvision.datasets.utils import download_url
@@ -32,8 +33,8 @@ def read(config: DataConfig) -> Source:
     for wnid, names in test.items():
         if wnid not in train:
             raise SourceError(f"{names[0]} is of class '{wnid}', which is not in train/ of {tree.root}")
-    train_split, test_split = decode_splits(tree, train, test, config, mode="RGB")
-    return Source(train_split, test_split, _class_names(tree, list(train)))
+    source = decode_splits(tree, {"train": train, "test": test}, config, mode="RGB")
+    return replace(source, class_names=_class_names(tree, list(train)))
 
 
 def _training_files(tree: FileTree) -> dict[str, list[str]]:

@@ -1,23 +1,23 @@
 """The files of a folder or an archive by name; an archive is read as a stream and never unpacked to disk."""
 
-import lzma
 import os
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
 
+from pag.datasets.archive import contents, members, read_bounded
 from pag.datasets.source import SourceError
+from pag.datasets.unpacked import MAX_DEPTH, Unpacked, hidden
 
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, RuntimeError)
+MAX_NAMES = 5_000_000  # files and folders; links can make a few of them look like any number
 
 
 class FileTree:
-    """Everything below `root`, a folder or a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive.
+    """Everything below `root`, a folder or a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive of one.
 
     `names` are sorted and relative, with '/' between the parts and at the end of folders. Where `train` lies in one top
-    folder, names start below it. Hidden files and what macOS adds to archives are left out. Raises SourceError.
+    folder, names start below it. Links are followed; an archive is what unpacking it gives. Hidden files and what macOS
+    adds to archives are left out. Raises SourceError for everything else that cannot be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -25,70 +25,80 @@ class FileTree:
             raise SourceError(
                 f"{root} does not exist: put the folder or archive of the raw images there, or set data.root"
             )
+        if not (root.is_dir() or root.is_file()):
+            raise SourceError(f"{root} is a device or pipe: set data.root to the folder or archive of the raw images")
         self.root = root
-        self._original: dict[str, str] = {}  # our name -> the name in the folder or archive
-        for original in self._list():
-            parts = [part for part in PurePosixPath(original).parts if part != "."]
-            if parts and not any(part.startswith(".") or part == "__MACOSX" for part in parts):
-                self._original.setdefault("/".join(parts) + "/" * original.endswith("/"), original)
-        top = self._top_folder()
-        self._original = {name[len(top) :]: self._original[name] for name in self._original if name.startswith(top)}
-        self._original.pop("", None)
-        self.names = sorted(self._original)
+        found = _walk(root, "", ()) if root.is_dir() else Unpacked(root, members(root)).walk()
+        stored = dict(islice(found, MAX_NAMES + 1))
+        if len(stored) > MAX_NAMES:
+            raise SourceError(f"{root} has more than {MAX_NAMES:,} files and folders, counted through links")
+        self._top = _top_folder(stored)
+        self._stored = {name.removeprefix(self._top): stored[name] for name in stored if name.startswith(self._top)}
+        self._stored.pop("", None)
+        self.names = sorted(self._stored)
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """(name, content) of each file, in the order in which they are stored; stops after the last one."""
-        wanted = {self._original[name]: name for name in names}
-        for original, content in self._contents(set(wanted)):
-            yield wanted[original], content
+        if self.root.is_dir():
+            yield from ((name, _read_file(self.root / f"{self._top}{name}")) for name in sorted(names))
+            return
+        names_at: dict[int, list[str]] = {}
+        for name in names:
+            names_at.setdefault(self._stored[name], []).append(name)
+        for position, content in contents(self.root, set(names_at)):
+            yield from ((name, content) for name in names_at.pop(position))
+        if names_at:
+            raise SourceError(f"{self.root} changed while it was read: try again when it is complete")
 
     def read_text(self, name: str) -> str:
-        if name not in self._original:
+        if name not in self._stored:
             raise SourceError(f"{self.root} has no {name}")
-        return next(self.read([name]))[1].decode()
-
-    def _top_folder(self) -> str:
-        """'' or 'folder/', the only top folder with `train` in it."""
-        with_train = {name.split("/")[0] for name in self._original if name.split("/")[1:2] == ["train"]}
-        at_top = any(name.startswith("train/") for name in self._original)
-        return f"{with_train.pop()}/" if len(with_train) == 1 and not at_top else ""
-
-    def _list(self) -> list[str]:
-        if self.root.is_dir():
-            return [name for folder in os.walk(self.root, followlinks=True) for name in self._names_in(*folder)]
         try:
-            if self.root.suffix == ".zip":
-                with zipfile.ZipFile(self.root) as archive:
-                    return archive.namelist()
-            with tarfile.open(self.root, "r|*") as archive:
-                return [entry.name + "/" * entry.isdir() for entry in archive if entry.isfile() or entry.isdir()]
-        except DAMAGED as error:
-            raise self._unreadable(error) from None
+            return next(self.read([name]))[1].decode()
+        except UnicodeDecodeError:
+            raise SourceError(f"{name} of {self.root} is no UTF-8 text") from None
 
-    def _names_in(self, folder: str, folders: list[str], files: list[str]) -> list[str]:
-        here = Path(folder).relative_to(self.root)
-        return [(here / name).as_posix() + "/" for name in folders] + [(here / name).as_posix() for name in files]
 
-    def _contents(self, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-        if self.root.is_dir():
-            yield from ((name, (self.root / name).read_bytes()) for name in sorted(wanted))
-            return
-        try:
-            if self.root.suffix == ".zip":
-                with zipfile.ZipFile(self.root) as archive:
-                    yield from ((name, archive.read(name)) for name in sorted(wanted))
-                return
-            with tarfile.open(self.root, "r|*") as archive:
-                for entry in archive:
-                    if entry.name in wanted and (file := archive.extractfile(entry)):
-                        yield entry.name, file.read()
-                        wanted.remove(entry.name)
-                    if not wanted:
-                        return
-        except DAMAGED as error:
-            raise self._unreadable(error) from None
+def _top_folder(names: Iterable[str]) -> str:
+    """'' or 'folder/', the only top folder with `train` in it."""
+    firsts = {name.split("/")[0] for name in names if name.split("/")[1:2] == ["train"]}
+    at_top = any(name.startswith("train/") for name in names)
+    return f"{firsts.pop()}/" if len(firsts) == 1 and not at_top else ""
 
-    def _unreadable(self, error: Exception) -> SourceError:
-        return SourceError(
-            f"{self.root} cannot be read as a .zip or .tar(.gz, .bz2, .xz) archive: {' '.join(str(error).split())}"
-        )
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int]]:
+    """(name, -1) of all files and folders that are not hidden; `above`: device and inode of what `folder` lies in."""
+    try:
+        about = folder.stat()
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be read ({error.strerror}): make it readable or remove it") from None
+    here = (about.st_dev, about.st_ino)
+    if here in above or len(above) > MAX_DEPTH:
+        raise SourceError(f"{folder} is a link in a circle, or lies in more than {MAX_DEPTH} folders: remove it")
+    for entry in entries:
+        if hidden(entry.name):
+            continue
+        if _is(entry.is_dir):
+            yield f"{prefix}{entry.name}/", -1
+            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, here))
+        elif _is(entry.is_file):
+            yield f"{prefix}{entry.name}", -1
+        else:
+            raise SourceError(f"{entry.path} is a broken link, a device, a pipe or a socket: remove it")
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """`kind()` of an entry, False for links that only lead to each other."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return read_bounded(file, str(path))
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror}): make it readable or remove it") from None

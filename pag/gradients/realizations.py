@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pag.foundation.seeding import generator
 from pag.images.dataset import Split, to_unit
-from pag.store.format.targets import FixedTargets
+from pag.images.fixed_targets import FixedTargets
 
 
 def one_image(train: Split, num_classes: int, seed: int) -> FixedTargets:

@@ -27,11 +27,20 @@ class Split:
     levels: int = 255
 
     def __post_init__(self) -> None:
-        assert len(self.images) == len(self.labels), (self.images.shape, self.labels.shape)
-        assert self.labels.dtype == np.int64 and self.labels.ndim == 1, (self.labels.dtype, self.labels.shape)
-        is_image = self.images.dtype == np.uint8 and self.images.ndim == 4
-        is_point = self.images.dtype == np.float32 and self.images.ndim == 2
-        assert is_image or is_point, (self.images.dtype, self.images.shape)
+        """Raises ValueError, one line, for other arrays; labels of another integer type are converted."""
+        images, labels = self.images, np.asarray(self.labels)
+        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"labels are {labels.dtype} {labels.shape}, expected whole numbers (N,)")
+        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
+        if not isinstance(images, np.ndarray):
+            raise ValueError(f"images are a {type(images).__name__}, expected a NumPy array: convert them")
+        if (images.dtype, images.ndim) not in ((np.uint8, 4), (np.float32, 2)):
+            raise ValueError(
+                f"images are {images.dtype} {images.shape}, expected uint8 (N, C, H, W), or points float32 (N, D): "
+                "convert them, images to 0..levels"
+            )
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images have {len(labels)} labels, expected one for each")
 
     def __len__(self) -> int:
         return len(self.labels)

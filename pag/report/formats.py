@@ -14,6 +14,8 @@ METHOD_NAMES = {
     "at-l2": "AT-L2",
     "at-linf": "AT-L∞",
     "trades-linf": "TRADES-L∞",
+    "gradnorm": "Gradient norm",
+    "noise": "Noise",
 }
 REALIZATION_NAMES = {"oi": "one image", "cm": "class mean", "nn": "nearest neighbour", "sbg": "score-based gradients"}
 

@@ -108,8 +108,9 @@ def _draw(axes: Axes, picture: Mosaic, columns: list[str], rows: list[str] | Non
     axes.imshow(picture.pixels, interpolation="nearest")
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(picture.column_centres, columns, fontsize=8)
-    axes.set_yticks(picture.row_centres if rows else [], rows or [], fontsize=8)
+    # Without parse_math, as a '$' in the name of a class is a dollar.
+    axes.set_xticks(picture.column_centres, columns, fontsize=8, parse_math=False)
+    axes.set_yticks(picture.row_centres if rows else [], rows or [], fontsize=8, parse_math=False)
     axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False, pad=2)
 
 

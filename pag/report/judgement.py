@@ -10,6 +10,7 @@ from typing import Literal
 import pandas as pd
 
 import pag.report.claims  # noqa: F401 (its functions enter CLAIMS)
+from pag.report.results import QUICK
 from pag.report.rules import CLAIMS, Check, Claim, NotTested, Scope
 
 Outcome = Literal["holds", "does not hold", "not tested here"]
@@ -45,6 +46,8 @@ def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]
 
 
 def _finding(entry: Claim, group: str, scores: pd.DataFrame) -> Finding:
+    if (scores["attack"] == QUICK).any():
+        return Finding(entry, group, "not tested here", (), "the standard AutoAttack: a quick attack proves nothing")
     try:
         checks = entry.checks(scores)
     except NotTested as missing:

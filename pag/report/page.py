@@ -125,7 +125,7 @@ def _architecture(dataset: str, arch: str, results: Results) -> list[str]:
     variants = [run for run in results.variants if (run.dataset, run.arch) == (dataset, arch)]
     if not runs and not variants:
         return []
-    notes = list(dict.fromkeys(run.metrics.data_note for run in (*runs, *variants) if run.metrics.data_note))
+    notes = list(dict.fromkeys(run.metrics.note for run in (*runs, *variants) if run.metrics.note))
     parts = [f"### {dataset} / {arch}" + (f" ({'; '.join(notes)})" if notes else "")]
     scores = results.scores[(results.scores["dataset"] == dataset) & (results.scores["arch"] == arch)]
     if runs:

@@ -20,6 +20,7 @@ from pag.foundation.config.section import RobustMethod
 from pag.report import paper
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
+QUICK = "quick attack"  # in the place of AutoAttack; such a number is no result
 
 # One row of the table of scores is one number of one classifier.
 COLUMNS = [
@@ -29,7 +30,7 @@ COLUMNS = [
     "run",  # "main": a method of params.yaml; otherwise the study that the run of a variant belongs to
     "variant",  # its name; missing for main runs
     "measure",  # clean | robust | foolbox | alignment | seconds_per_step
-    "attack",  # none | AutoAttack | PGD (toy) | a Foolbox attack
+    "attack",  # none | AutoAttack | QUICK | PGD (toy) | a Foolbox attack
     "norm",  # L2 | Linf; for Foolbox the distance of the attack
     "eps",  # radius; NaN without one
     "n",  # examples behind the value (toy: seeds)
@@ -81,6 +82,12 @@ class Metrics(_Record):
     hardware: str
     train_hardware: str | None = None  # beside the timings, where the training took place here
     data_note: str | None = None
+    attack: str | None = None  # how it departs from AutoAttack's standard version: then the numbers are no results
+
+    @property
+    def note(self) -> str | None:
+        """What must stand beside every number of this file."""
+        return "; ".join(part for part in (self.data_note, self.attack) if part) or None
 
 
 class Spread(_Record):
@@ -192,7 +199,9 @@ def _short(value: Any) -> str:
 def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
     """The scores of one run; a radius of conf that the metrics lack becomes a row without a value."""
     metrics = run.metrics
-    name = (run.dataset, run.arch, run.method if run.variant is None else "")  # the paper has no variants
+    compared = run.variant is None and metrics.attack is None  # the paper has no variants and no quick attack
+    name = (run.dataset, run.arch, run.method if compared else "")
+    attack_name = "AutoAttack" if metrics.attack is None else QUICK
     robust: Any = run.method.split("+")[0]  # "at-l2" of "at-l2+sbg"
     trained = conf.methods.adversarial(robust) if robust in get_args(RobustMethod) else None
     common = {
@@ -206,7 +215,7 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
         "trained_eps": trained.eps if trained else None,
         "train_images": metrics.train_images,
         "hardware": metrics.hardware,
-        "note": metrics.data_note,
+        "note": metrics.note,
     }
     clean = _accuracy("clean", "none", metrics.clean_accuracy, metrics.n_clean, paper.paper_clean(*name))
     rows = [clean | {"chance": metrics.chance_accuracy}]
@@ -216,7 +225,7 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
             value = next((v for key, v in measured.items() if paper.same_radius(key, eps)), None)
             published = paper.paper_robust(*name, norm, eps)
             rows.append(
-                _accuracy("robust", "AutoAttack", value, metrics.n_examples, published) | {"norm": norm, "eps": eps}
+                _accuracy("robust", attack_name, value, metrics.n_examples, published) | {"norm": norm, "eps": eps}
             )
     for attack in conf.evaluation.foolbox:
         result = metrics.foolbox.get(attack)

@@ -24,6 +24,8 @@ COLOURS = {
     "at-l2": "#0072B2",
     "at-linf": "#CC79A7",
     "trades-linf": "#000000",
+    "gradnorm": "#B8A000",  # Okabe and Ito's yellow, darker: it is drawn on white
+    "noise": "#A0A0A0",
 }
 
 STYLE: dict[Any, Any] = {
@@ -46,10 +48,10 @@ def colour(method: str) -> str:
 
 
 def marker(method: str) -> str:
-    """Circle: vanilla; diamond: alignment; square: robust training; triangle: both."""
+    """Circle: vanilla and the controls; diamond: alignment; square: robust training; triangle: both."""
     if "+" in method:
         return "^"
-    if method == "vanilla":
+    if method in ("vanilla", "gradnorm", "noise"):
         return "o"
     return "s" if method.startswith(("at-", "trades-")) else "D"
 

@@ -48,7 +48,7 @@ def wide_table(runs: Sequence[Run], scores: pd.DataFrame) -> pd.DataFrame:
         for score in own[own["measure"] == "robust"].to_dict("records"):
             row[f"robust_accuracy_{score['norm']}_{radius(float(score['eps']))}"] = score["value"]
         row |= {"n_attacked": run.metrics.n_examples, "alignment": run.metrics.alignment}
-        row |= {"note": run.metrics.data_note}
+        row |= {"note": run.metrics.note}
         row |= {"train_seconds": run.metrics.train_seconds, "seconds_per_step": run.metrics.seconds_per_step}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -1,9 +1,5 @@
 """OI and CM without a store: g(x, y) = r_y − x is computed when it is read, as the integers that a store would hold.
 
-    <folder>/zarr.json            group; what the gradients are of and all files with their SHA-256, as in a store
-    <folder>/targets/zarr.json    array float32 (K, C, H, W) in [0, 1]: the targets r_y
-    <folder>/targets/c/0/0/0/0    its only chunk
-
 A store grows with images × classes, the targets with the classes alone: 9.8 MB instead of 241 GB (121 at 4 bits) for
 Tiny ImageNet. In exchange every batch is quantised anew. A batch of 64 images took one core of an AMD EPYC:
 
@@ -14,25 +10,20 @@ A thread does it while the device works on the batch before. So it is for stores
 not for speed: where a store fits in memory, reading it is faster.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import zarr
 from numpy.typing import ArrayLike
-from zarr.codecs import Crc32cCodec
 
-from pag.foundation.artifacts import atomic_directory
 from pag.images.dataset import ImageDataset
+from pag.images.fixed_targets import FixedTargets
 from pag.store.format.quantization import BYTES_AT_ONCE, quantize
-from pag.store.format.record import Record, describe, fingerprint, load_record, save_record
+from pag.store.format.record import Record, load_record
 from pag.store.format.shards import Layout, Shape
-from pag.store.format.targets import FixedTargets
+from pag.store.format.targets import ARRAY
 from pag.store.reader import GradientStore
-
-ARRAY, CHUNK = "targets/zarr.json", "targets/c/0/0/0/0"
 
 
 def open_gradients(path: Path, images: ImageDataset, realization: str) -> "GradientStore | ComputedGradients":
@@ -43,29 +34,6 @@ def open_gradients(path: Path, images: ImageDataset, realization: str) -> "Gradi
     expect = {"dataset_hash": images.content_hash, "realization": realization, "split": "train"}
     record = load_record(path, expect)
     return ComputedGradients(record, images) if ARRAY in record.files else GradientStore(record)
-
-
-def save_targets(path: Path, source: FixedTargets, num_images: int, attributes: Mapping[str, Any], bits: int) -> None:
-    """Write what it takes to compute the gradients of `num_images` images at `path`; a failure leaves nothing behind.
-
-    attributes: what the gradients are of (JSON values). bits: of the directions that are read, 8 or 4.
-    """
-    targets = source.targets.numpy()
-    with atomic_directory(path) as folder:
-        zarr.create_array(
-            folder / "targets",
-            data=targets,
-            chunks=targets.shape,
-            filters=None,
-            compressors=[Crc32cCodec()],
-            fill_value=0,
-            dimension_names=("class", "channel", "row", "column"),
-            attributes={"meaning": "g(x, y) = target y − image x, pixels in [0, 1]"},
-            zarr_format=3,
-            config={"write_empty_chunks": True},  # targets of black pixels are written as well
-        )
-        files = {name: fingerprint(folder / name) for name in (ARRAY, CHUNK)}
-        save_record(folder, describe(attributes, (num_images, *targets.shape), bits), files)
 
 
 class ComputedGradients:

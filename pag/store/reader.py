@@ -31,10 +31,9 @@ from numpy.typing import ArrayLike
 from pag.foundation.artifacts import ArtifactError
 from pag.store.format.quantization import unpack
 from pag.store.format.record import DAMAGED, Record, load_record
-from pag.store.format.shards import Layout, MappedShards, Shape, StreamedShards
+from pag.store.format.shards import DIRECTIONS, Layout, MappedShards, Shape, StreamedShards
 
 MAX_RESIDENT_BYTES = 2 << 30
-ARRAY = "directions/zarr.json"
 
 
 class GradientStore:
@@ -46,12 +45,12 @@ class GradientStore:
 
     def __init__(self, record: Record, max_resident_bytes: int = MAX_RESIDENT_BYTES) -> None:
         self.path, self.max_resident_bytes = record.path, max_resident_bytes
-        if ARRAY not in record.files:
+        if DIRECTIONS not in record.files:
             raise ArtifactError(
                 f"{self.path} has no directions, they are computed from the images: "
                 "open it with pag.store.computed.open_gradients"
             )
-        record.verify(ARRAY)
+        record.verify(DIRECTIONS)
         self.attributes: dict[str, Any] = record.content
         self.shape: Shape = record.shape
         self.layout = Layout(record.shape, record.bits)

@@ -13,7 +13,7 @@ class Batch:
 
     images: (B, C, H, W) float in [0, 1]; labels: (B,) int64.
     target_classes: (B, k) int64 and class_gradients: (B, k, C, H, W), of alignment runs; only the directions count.
-    seed: owns the randomness inside the objective (the random start of PGD).
+    seed: owns the randomness inside the objective (the random start of PGD, Gaussian noise).
     """
 
     images: Tensor

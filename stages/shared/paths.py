@@ -12,6 +12,7 @@ from pag.foundation.scratch import Scratch, open_scratch
 
 DATA = Path("data")
 RESULTS = Path("results")
+PARAMETERS = DATA / "parameters.json"  # every key of params.yaml and the confs, as they were checked
 REPORT = RESULTS / "report"
 TOY_METRICS = RESULTS / "metrics" / "toy.json"
 TOY_ARRAYS = RESULTS / "arrays" / "toy.npz"

@@ -54,6 +54,20 @@ def test_parameter_counts_are_the_published_ones(arch: str, expected: int) -> No
     assert parameter_count(model) == expected
 
 
+@pytest.mark.parametrize(("arch", "blocks"), [("rn8", 1), ("rn14", 2)])
+@pytest.mark.parametrize("activation", ["", "-silu"])
+def test_the_small_residual_networks_are_the_sum_of_their_layers(arch: str, blocks: int, activation: str) -> None:
+    count, width = 3 * 32 * 9, 32  # the stem
+    for out in (32, 64, 128):
+        count += width * out if out != width else 0  # the shortcut
+        for _ in range(blocks):
+            count += 2 * width + 9 * width * out + 2 * out + 9 * out * out
+            width = out
+    with torch.device("meta"):
+        model = build(arch + activation, num_classes=10, image_shape=CIFAR, seed=0)
+    assert parameter_count(model) == count + 2 * width + 10 * width + 10
+
+
 def test_the_small_transformer_is_the_sum_of_its_layers() -> None:
     width, hidden, patches, patch_pixels = 64, 128, 16, 4
     embedding = patch_pixels * width + width + width + (patches + 1) * width  # patches, class token, positions
@@ -98,6 +112,8 @@ SHAPES = [
     ("cnn", (1, 28, 28)),
     ("cnn", (3, 9, 11)),
     ("mlp", (2,)),
+    ("rn8-silu", (1, 8, 8)),
+    ("rn14", (3, 32, 32)),
     ("rn18", (1, 28, 28)),
     ("rn18", (3, 32, 32)),
     ("rn18", (3, 64, 64)),
@@ -158,6 +174,23 @@ def test_weights_follow_the_seed_and_leave_the_global_generator_alone(arch: str,
     assert any(not torch.equal(weights[name], differing[name]) for name in weights)
 
 
+@pytest.mark.parametrize(
+    ("usual", "other", "image_shape"),
+    [("cnn", "cnn-relu", (1, 8, 8)), ("rn8", "rn8-silu", CIFAR), ("rn18", "rn18-silu", CIFAR)],
+)
+def test_an_activation_in_the_name_changes_the_function_and_not_the_weights(
+    usual: str, other: str, image_shape: tuple[int, ...]
+) -> None:
+    first, second = (build(arch, 10, image_shape, seed=3).eval() for arch in (usual, other))
+    theirs = second.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in first.state_dict().items())
+    silu, relu = (first, second) if usual == "cnn" else (second, first)
+    kinds = [{type(module) for module in model.modules()} & {nn.SiLU, nn.ReLU} for model in (silu, relu)]
+    assert kinds == [{nn.SiLU}, {nn.ReLU}]
+    images = random_images(2, image_shape)
+    assert not torch.allclose(first(images), second(images))
+
+
 # --- the [0,1] boundary ----------------------------------------------------------------------------------------------
 
 
@@ -184,7 +217,7 @@ def test_points_are_not_scaled() -> None:
 
 # The smallest images that each network takes in train mode without a BatchNorm over two values only.
 SMALL = {"cnn": (1, 8, 8), "rn18": (3, 16, 16), "wrn-34-10": (3, 8, 8), "vit": (3, 8, 8), "mixer": (3, 8, 8)}
-SMALL["vit-mini"] = (1, 8, 8)
+SMALL |= {"vit-mini": (1, 8, 8), "cnn-relu": (1, 8, 8), "rn18-silu": (3, 16, 16), "wrn-34-10-silu": (3, 8, 8)}
 
 
 @pytest.mark.parametrize("arch", IMAGE_ARCHS)
@@ -238,8 +271,9 @@ def test_parameter_derivative_of_the_input_gradient_matches_finite_differences(
 @pytest.mark.parametrize(
     ("arch", "image_shape", "message"),
     [
+        ("rn8-sliu", CIFAR, "unknown architecture 'rn8-sliu', did you mean 'rn8-silu'?"),
         ("rn-18", CIFAR, "unknown architecture 'rn-18', did you mean 'rn18'?"),
-        ("perceiver", CIFAR, "unknown architecture 'perceiver', expected one of cnn, mlp, rn18"),
+        ("perceiver", CIFAR, "unknown architecture 'perceiver', expected one of cnn, cnn-relu, mlp, rn8"),
         ("mlp", CIFAR, r"mlp takes points \(D,\), got shape \(3, 32, 32\): for images use cnn or rn18"),
         ("rn18", (2,), r"rn18 takes images \(C, H, W\), got shape \(2,\): for points use mlp"),
         ("vgg16", (1, 28, 28), "vgg16 needs images of at least 32x32, got 28x28: use cnn or rn18"),

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from pag.objectives.alignment.objective.objective import Alignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pag.classifiers import build
 from pag.classifiers.double_backward import fast_double_backward
-from pag.objectives.alignment.objective import Alignment
 from pag.training.batch import Batch
 
 NUM_CLASSES = 10
@@ -55,7 +55,7 @@ def gradient_of(
     return torch.cat([p.grad.flatten() for p in model.parameters()]), dict(model.named_buffers())
 
 
-@pytest.mark.parametrize("arch", ["rn18", "vgg11", "vit", "mixer"])
+@pytest.mark.parametrize("arch", ["rn8", "rn8-silu", "rn14-silu", "rn18", "rn18-silu", "vgg11", "vit", "mixer"])
 @pytest.mark.parametrize(("dtype", "k"), [(torch.float32, 1), (torch.float64, 2)])
 def test_parameter_gradients_equal_plain_double_backward(arch: str, dtype: torch.dtype, k: int) -> None:
     batch = random_batch(4 if dtype == torch.float32 else 2, k, dtype)
@@ -98,6 +98,8 @@ def second_order_gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
         nn.BatchNorm2d(4).eval(),
         nn.BatchNorm1d(4),
         nn.ReLU(inplace=True),
+        nn.SiLU(),
+        nn.SiLU(inplace=True),
     ],
     ids=repr,
 )

@@ -27,9 +27,9 @@ def test_params_and_toy_load() -> None:
     assert load_toy(ROOT / "conf/toy.yaml").seeds >= 10
 
 
-def test_all_confs_have_the_same_sections_and_methods() -> None:
+def test_all_confs_have_the_same_sections_and_methods_but_for_the_controls() -> None:
     shapes = {
-        name: (set(content), set(content["methods"]))
+        name: (set(content), set(content["methods"]) - {"gradnorm", "noise"})
         for name in CONFS
         for content in [read_yaml(ROOT / "conf" / f"{name}.yaml")]
     }
@@ -74,6 +74,10 @@ def broken_conf(tmp_path: Path, key: str, value: object) -> ConfigError:
         ("diffusion.alpha_bar", 1.5, "diffusion.alpha_bar"),
         ("methods.sbg.lambda", {"default": -1.0}, "methods.sbg.lambda.default"),
         ("methods.sbg.lambda", {"rn18": 1.0}, "needs the key 'default'"),
+        ("methods.gradnorm", {}, "methods.gradnorm.weight: missing"),
+        ("methods.gradnorm", {"weight": -0.1}, "methods.gradnorm.weight"),
+        ("methods.noise", {"sigma": 0.0}, "methods.noise.sigma"),
+        ("methods.noise", {"sgima": 0.1}, "did you mean 'sigma'?"),
         ("methods.at-l2.eps", 0.0, "methods.at-l2.eps"),
         ("methods.at-linf.eps", 2.0, "below 2"),
         ("evaluation.threat_models", {"Linf": [0.1, 2.5]}, "below 2"),
@@ -141,6 +145,9 @@ def test_weight_is_by_architecture_with_a_default(tmp_path: Path) -> None:
     conf = load_conf("digits", ROOT / "conf")
     aligned = conf.methods.aligned("sbg", None)
     assert aligned.for_arch("unheard-of") == aligned.weight["default"]
+    assert aligned.for_arch("vit-mini-silu") == aligned.weight["vit-mini"] != aligned.weight["default"]
+    named = aligned.model_copy(update={"weight": {"default": 2.0, "rn18": 1.0, "rn18-silu": 0.5}})
+    assert [named.for_arch(arch) for arch in ("rn18-silu", "rn18", "rn8-silu")] == [0.5, 1.0, 2.0]
     assert conf.methods.aligned("sbg", "at-l2") is conf.methods.at_pag
     assert conf.methods.aligned("nn", "trades-linf") is conf.methods.trades_pag
 

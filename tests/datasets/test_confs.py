@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pag.datasets import LOADERS
+from pag.datasets.loaders import LOADERS
 from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.section import read_yaml
 
@@ -27,7 +27,8 @@ def test_same_sections_in_every_file():
     files = [read_yaml(FOLDER / f"{name}.yaml") for name in NAMES]
     for content in files:
         assert list(content) == list(files[0])
-        assert list(content["methods"]) == list(files[0]["methods"])
+        methods = [[m for m in each["methods"] if m not in ("gradnorm", "noise")] for each in (content, files[0])]
+        assert methods[0] == methods[1]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -127,12 +128,46 @@ DAMAGE = {
     ),
     "not square": (only_oblong_images, ["cat/0.png is 6×7 RGB, expected a square: set data.image_size"]),
     "mode": (
-        lambda tree: write_image(tree / "train/cat/0.PNG", mode="RGBA"),
-        ["train/cat/0.PNG has mode RGBA, expected RGB or L"],
+        lambda tree: Image.new("CMYK", (6, 6)).save(tree / "train/cat/0.jpg"),
+        ["train/cat/0.jpg has mode CMYK, expected RGB or L"],
     ),
-    "a format that is not read": (
-        lambda tree: write_image(tree / "train/dog/9.gif", mode="L"),
-        ["train/dog/9.gif of", "is not of .png, .jpg", "convert or remove it"],
+    "files that are not read": (
+        lambda tree: [
+            (tree / "train/dog" / name).write_bytes(b"") for name in ("5.heic", "6", "7.png.1", "8.jpeg?w=640", "9.jxl")
+        ],
+        ["5 of the files in train/ of", "train/dog/5.heic, train/dog/6, train/dog/7.png.1, train/dog/8.jpeg?w=640, "],
+    ),
+    "transparent": (
+        lambda tree: write_image(tree / "train/cat/0.PNG", mode="RGBA"),
+        ["train/cat/0.PNG is transparent or names", "magick IN -background white -flatten"],
+    ),
+    "transparent colour": (
+        lambda tree: Image.new("RGB", (6, 6)).save(tree / "train/cat/0.PNG", transparency=(1, 2, 3)),
+        ["train/cat/0.PNG is transparent or names a transparent colour"],
+    ),
+    "transparent palette": (
+        lambda tree: Image.new("P", (6, 6)).save(tree / "train/cat/0.PNG", transparency=0),
+        ["train/cat/0.PNG is transparent or names a transparent colour"],
+    ),
+    "animated": (
+        lambda tree: Image.new("RGB", (6, 6)).save(
+            tree / "train/cat/0.webp",
+            save_all=True,
+            append_images=[Image.new("RGB", (6, 6), "red")],
+        ),
+        ["train/cat/0.webp has 2 frames: save the one that counts"],
+    ),
+    "two validation parts": (
+        lambda tree: [write_image(tree / part / "cat/0.png") for part in ("val", "valid")],
+        ["has val and valid, expected one validation part"],
+    ),
+    "unknown validation class": (
+        lambda tree: write_image(tree / "val/cow/0.png"),
+        ["class 'cow' of val/ is not in train/"],
+    ),
+    "class of undecodable bytes": (
+        lambda tree: Path(os.fsdecode(os.fsencode(tree / "train") + b"/caf\xe9\n")).mkdir(),
+        ["class 'caf\\udce9\\n' of train/", "has no image"],
     ),
     "not an image": (
         lambda tree: (tree / "train/dog/2.PNG").write_bytes(b"no image"),
@@ -162,6 +197,74 @@ def test_class_with_other_files_only(tree):
     (tree / "train/cow").mkdir()
     (tree / "train/cow/notes.txt").write_bytes(b"no cows yet")
     with pytest.raises(SourceError, match=r"class 'cow' of train/ .* has no image"):
+        read(config(tree))
+
+
+EXIF_EDGES = {  # value of tag 274: the stored edges (0th row, 0th column seen from the viewer's top and left)
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("left", "bottom"),
+    7: ("right", "bottom"),
+    8: ("right", "top"),
+}
+
+
+@pytest.mark.parametrize("orientation", EXIF_EDGES)
+def test_photos_are_shown_upright(orientation, tmp_path):
+    """By EXIF's definition: which stored edges are the top and the left of what a viewer shows."""
+    top, left = EXIF_EDGES[orientation]
+    rows, columns = np.mgrid[0:6, 0:6] * 40
+    stored_by = {"top": rows, "bottom": rows[::-1], "left": columns, "right": columns[:, ::-1]}  # distance to an edge
+    stored = np.stack([stored_by[top], stored_by[left], 0 * rows], -1).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for part in ("train", "test"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        Image.fromarray(stored).save(tmp_path / part / "a/0.png", exif=exif)
+    shown = read(config(tmp_path)).train.images[0]
+    np.testing.assert_array_equal(shown[:2], [rows, columns], "red grows downwards, green to the right")
+
+
+def test_opaque_alpha_is_dropped(tree):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    Image.fromarray(pixels).save(tree / "train/cat/0.PNG")
+    np.testing.assert_array_equal(read(config(tree)).train.images[0], pixels[..., :3].transpose(2, 0, 1))
+
+
+def test_notes_name_what_is_not_read_and_what_is_changed(tree):
+    write_image(tree / "train/cat/9.png", (6, 9))
+    write_image(tree / "pool/cat/0.png")
+    assert read(config(tree, image_size=6)).notes == (
+        "not read, as they are no images: 1 files (train/cat/notes.txt)",
+        "not read, as they are no parts of the data set: pool/",
+        "1 of 11 images are no squares: squashed to 6×6 pixels",
+    )
+
+
+@pytest.mark.parametrize("folder", ["val", "valid", "validation"])
+def test_validation_part_of_its_own(folder, tree):
+    for label, name in enumerate(("cat", "dog")):
+        write_image(tree / folder / name / "0.png", seed=7 + label)
+    said: list[str] = []
+    dataset = prepare("pets", config(tree), seed=0, say=said.append)
+    whole = read(config(tree))
+    assert [len(split) for _, split in dataset.splits()] == [6, 2, 4]
+    np.testing.assert_array_equal(dataset.train.images, whole.train.images)
+    for image, name in zip(dataset.validation.images, dataset.class_names, strict=True):
+        np.testing.assert_array_equal(image, np.asarray(Image.open(tree / folder / name / "0.png")).transpose(2, 0, 1))
+    assert f"pets: {folder}/ is the validation part: data.validation_fraction is not used" in said
+
+
+def test_too_many_images_for_the_memory(tree, monkeypatch):
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("pag.datasets.decoding.np.empty", fail)
+    with pytest.raises(SourceError, match=r"10 images of 6×6 RGB take .* GiB, more than there is: set data"):
         read(config(tree))
 
 

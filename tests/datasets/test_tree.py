@@ -1,3 +1,6 @@
+import errno
+import os
+import socket
 import tarfile
 from pathlib import Path
 
@@ -33,17 +36,6 @@ def test_reading_stops_after_the_last_wanted_file(tree, tmp_path):
     assert [name for name, _ in files.read([first])] == [first]
 
 
-def test_leading_dot_and_links(tmp_path):
-    (tmp_path / "a.txt").write_text("a")
-    archive = tmp_path / "dots.tar"
-    with tarfile.open(archive, "w") as tar:
-        tar.add(tmp_path / "a.txt", "./train/x/a.txt")
-        link = tarfile.TarInfo("./train/x/link.txt")
-        link.type, link.linkname = tarfile.SYMTYPE, "a.txt"
-        tar.addfile(link)
-    assert FileTree(archive).names == ["train/x/a.txt"]
-
-
 @pytest.mark.parametrize(
     ("name", "content"), [("x.zip", b"no zip"), ("x.tar.xz", b"no tar"), ("x.png", b"\x89PNG"), ("x.tar", b"")]
 )
@@ -75,3 +67,66 @@ def test_relative_root_starts_at_the_repository(monkeypatch, tmp_path):
     assert raw_root(DataConfig(loader="folder", root="/elsewhere")) == Path("/elsewhere")
     with pytest.raises(ConfigError, match=r"data\.root: loader 'folder' needs"):
         raw_root(DataConfig(loader="folder"))
+
+
+def break_link(folder: Path) -> None:
+    (folder / "x").symlink_to("nothing")
+
+
+def link_to_itself(folder: Path) -> None:
+    (folder / "x").symlink_to("x")
+
+
+def link_in_a_circle(folder: Path) -> None:
+    (folder / "x").symlink_to("..")
+
+
+def bind_socket(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "x"))
+
+
+@pytest.mark.parametrize(
+    "make", [break_link, link_to_itself, link_in_a_circle, lambda folder: os.mkfifo(folder / "x"), bind_socket]
+)
+def test_what_is_no_file_is_refused_by_name(make, tmp_path, monkeypatch):
+    (tmp_path / "train/cat").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    make(Path("train/cat"))
+    with pytest.raises(SourceError, match=r"train/cat/x is a .*: remove it") as caught:
+        FileTree(Path())
+    assert "\n" not in str(caught.value)
+
+
+def test_root_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.tar")
+    with pytest.raises(SourceError, match=r"x\.tar is a device or pipe: set data\.root"):
+        FileTree(tmp_path / "x.tar")
+
+
+def deny(*args, **kwargs):
+    raise PermissionError(errno.EACCES, "Permission denied")  # root, as whom tests may run, may read everything
+
+
+def test_unreadable_folder_and_file_are_named(tree, monkeypatch):
+    files = FileTree(tree)
+    monkeypatch.setattr(Path, "open", deny)
+    with pytest.raises(SourceError, match=r"train/cat/0\.PNG cannot be read \(Permission denied\): make it readable"):
+        list(files.read(["train/cat/0.PNG"]))
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(SourceError, match=r"pets cannot be read \(Permission denied\)"):
+        FileTree(tree)
+
+
+def test_archive_that_changed(tree, tmp_path):
+    archive = pack(tree, tmp_path / "pets.tar")
+    files = FileTree(archive)
+    pack(tree / "test", archive)
+    with pytest.raises(SourceError, match=r"pets\.tar changed while it was read"):
+        list(files.read(files.names[-1:]))
+
+
+def test_text_that_is_not_utf_8(tmp_path):
+    (tmp_path / "words.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(SourceError, match=r"words\.txt of .* is no UTF-8 text"):
+        FileTree(tmp_path).read_text("words.txt")

@@ -46,6 +46,7 @@ def interrupt_at(step: int) -> Any:
 
 
 @pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.usefixtures("two_threads")
 def test_it_ends_with_the_same_bits(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "0")
     scratch = Scratch(tmp_path / "scratch", {"seed": 0})

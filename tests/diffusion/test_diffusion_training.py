@@ -110,6 +110,7 @@ def test_training_lowers_the_loss(learn_sigma: bool) -> None:
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_same_seed_same_weights_and_the_global_generator_is_left_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(1)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import foolbox as library
 import pytest
 import torch
@@ -16,7 +18,7 @@ def problem(count=12, num_classes=10):
 
 @pytest.fixture
 def short_ead(monkeypatch):
-    monkeypatch.setitem(ATTACKS, "EADAttack", ("L1", lambda: library.attacks.EADAttack(steps=20)))
+    monkeypatch.setitem(ATTACKS, "EADAttack", ("L1", partial(library.attacks.EADAttack, steps=20), ("steps",)))
 
 
 @pytest.mark.parametrize("name", list(ATTACKS))
@@ -83,7 +85,7 @@ def test_an_attack_that_returns_nothing_adversarial_finds_nothing(monkeypatch):
         def __call__(self, model, inputs, labels, epsilons):
             return inputs.clone(), inputs.clone(), torch.ones(len(inputs), dtype=torch.bool)
 
-    monkeypatch.setitem(foolbox.ATTACKS, "EADAttack", ("L1", Lying))
+    monkeypatch.setitem(foolbox.ATTACKS, "EADAttack", ("L1", Lying, ()))
     result = evaluate_foolbox(classifier, images, labels, {"EADAttack": 1.0}, batch_size=100, seed=0)["EADAttack"]
     assert result.accuracy == 1
     assert result.distances.isinf().all()

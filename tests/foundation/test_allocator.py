@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TENSORS, MIB = 6, 2**20
 BOOKS = f"""
 import ctypes, sys

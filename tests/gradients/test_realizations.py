@@ -110,6 +110,7 @@ def test_limited_candidates_are_drawn_by_seed() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
+@pytest.mark.usefixtures("two_threads")
 def test_the_batch_does_not_matter(batch: int) -> None:
     split = make_split(shape=(3, 16, 16))
     for gradients in (

@@ -129,6 +129,7 @@ def random_unet(num_classes: int) -> nn.Module:
 
 @pytest.mark.parametrize("batches", [[1] * 23, [3] * 7 + [2], [7, 7, 7, 2], "shuffled"])
 @pytest.mark.parametrize("network", ["unet", "position-dependent", "position-dependent, 40 classes"])
+@pytest.mark.usefixtures("two_threads")
 def test_same_bits_whatever_the_batch(network: str, batches: list[int] | str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(score.GROUP, "cpu", 8)
     num_classes = 40 if network.endswith("40 classes") else 3

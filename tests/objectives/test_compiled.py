@@ -4,14 +4,15 @@ import functools
 
 import pytest
 import torch
+from pag.objectives.alignment.objective.objective import Alignment
 from torch import nn
 from torch.nn import functional as F
 
-from pag.classifiers import build
-from pag.objectives.alignment import objective as alignment
-from pag.objectives.alignment.objective import Alignment
+from pag.classifiers import build, compiled
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy
+from pag.objectives.baselines.gaussian_noise import GaussianNoise
+from pag.objectives.baselines.gradient_norm import GradientNorm
 from pag.threat.threat_model import ThreatModel
 from pag.training.batch import Batch, Objective
 
@@ -20,6 +21,8 @@ OBJECTIVES: dict[str, Objective] = {
     "alignment": Alignment(2.0, 4),
     "at": AdversarialTraining(ThreatModel("L2", 0.5), steps=2, step_size=0.2),
     "trades": Trades(ThreatModel("Linf", 0.1), steps=2, step_size=0.05, beta=6.0),
+    "gradnorm": GradientNorm(0.3),
+    "noise": GaussianNoise(0.1),
 }
 
 
@@ -56,7 +59,7 @@ def step(model: nn.Module, compiled: bool, objective: Objective, batch: Batch) -
 def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile as far as the traced graph of forward and backward, without generating code for it."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    alignment._compiled.cache_clear()
+    compiled._compiled.cache_clear()
 
 
 @pytest.mark.usefixtures("traced_only")
@@ -72,15 +75,24 @@ def test_traced_step_equals_eager(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arch", "precision"), [("rn18", "float32"), ("vit", "float32"), ("rn18", "bf16")])
-def test_compiled_step_equals_eager(arch: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "arch", "precision"),
+    [
+        ("alignment", "rn18", "float32"),
+        ("alignment", "vit", "float32"),
+        ("alignment", "rn18", "bf16"),
+        ("alignment", "rn8-silu", "float32"),
+        ("gradnorm", "rn8-silu", "float32"),
+    ],
+)
+def test_compiled_step_equals_eager(name: str, arch: str, precision: str) -> None:
     batch = random_batch(32, torch.float32)
     gradients, statistics = [], []
-    for compiled in (False, True):
+    for through_compiler in (False, True):
         model = build(arch, 4, (3, 32, 32), seed=0).to(memory_format=torch.channels_last)
-        alignment._compiled.cache_clear()
+        compiled._compiled.cache_clear()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            gradient, buffers = step(model, compiled, OBJECTIVES["alignment"], batch)
+            gradient, buffers = step(model, through_compiler, OBJECTIVES[name], batch)
         gradients.append(gradient.double())
         statistics.append(buffers)
     assert F.cosine_similarity(*gradients, dim=0) >= (0.9999 if precision == "float32" else 0.9)

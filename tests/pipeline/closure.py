@@ -1,6 +1,7 @@
-"""The import closure of a module inside this repository, read from the source, imports inside functions included."""
+"""The import closure of a module inside this repository, read from the source."""
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -8,10 +9,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @cache
-def imports_of(path: Path) -> frozenset[Path]:
-    """The project's own files that `path` imports directly."""
+def imports_of(path: Path, lazy: bool = True) -> frozenset[Path]:
+    """The project's own files that `path` imports directly; `lazy`: inside functions too."""
     found: set[Path] = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in _nodes(ast.parse((ROOT / path).read_text()), lazy):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -26,6 +27,13 @@ def imports_of(path: Path) -> frozenset[Path]:
     return frozenset(found - {path})
 
 
+def _nodes(tree: ast.AST, lazy: bool) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if lazy or not isinstance(node, ast.FunctionDef):
+            yield node
+            yield from _nodes(node, lazy)
+
+
 def files_of(module: str) -> list[Path]:
     """The file of a module of this project; empty for anything else."""
     room, *_ = parts = module.split(".")
@@ -36,12 +44,15 @@ def files_of(module: str) -> list[Path]:
 
 
 def closure(path: Path) -> set[Path]:
-    """`path` and everything it imports, directly or not; empty package files do not count."""
+    """`path` and everything it imports when it is loaded, directly or not; empty package files do not count."""
     seen: set[Path] = set()
     waiting = [path]
     while waiting:
         current = waiting.pop()
         if current not in seen:
             seen.add(current)
-            waiting.extend(imports_of(current))
+            waiting.extend(imports_of(current, lazy=False))
+            waiting.extend(
+                package for folder in current.parents if (ROOT / (package := folder / "__init__.py")).exists()
+            )
     return {file for file in seen if (ROOT / file).read_text().strip()}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pag.foundation.artifacts import ArtifactError
-from pag.report import arrays
+from pag.report import arrays, style
 from pag.report.figures import illustrations
 from pag.report.grids import diffusion_figure
 from pag.report.labels import Box, place_labels
@@ -121,3 +121,12 @@ def test_arrays_that_do_not_fit_are_refused_in_one_line(tmp_path):
 def test_class_indices_stand_in_for_names(tmp_path):
     content = {"images": np.zeros((2, 1, 8, 8)), "labels": np.zeros(2, int), "gradients": np.zeros((2, 3, 1, 8, 8))}
     assert arrays.read_gradients(save(tmp_path / "a.npz", **content)).class_names == ("0", "1", "2")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # a font has not every character of the world; a box stands for it
+def test_class_names_are_no_formulas(tmp_path):
+    names = ("a_b$^$", "犬 🐕", "$5 or $6")
+    samples = arrays.ClassGrid(None, None, np.zeros((2, 3, 1, 8, 8)), names)
+    figure = diffusion_figure("digits", arrays.Diffusion(np.arange(40), np.ones(40), samples, "samples"))
+    style.save(figure, tmp_path / "drawn.png")
+    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == list(names)

@@ -10,6 +10,7 @@ from workspace import Workspace
 
 CHAIN = [
     ("prepare", "digits"),
+    ("prepare_toy",),
     ("train_diffusion", "digits"),
     ("distill", "digits", "oi"),
     ("distill", "digits", "cm"),
@@ -17,8 +18,8 @@ CHAIN = [
     ("distill_sbg", "digits"),
     ("train", "digits", "cnn", "vanilla"),
     ("train", "digits", "cnn", "at-l2"),
-    ("train_pag", "digits", "cnn", "sbg"),
-    ("train_robust_pag", "digits", "cnn", "at-l2", "sbg"),
+    ("train", "digits", "cnn", "sbg"),
+    ("train", "digits", "cnn", "at-l2+sbg"),
 ]
 
 

@@ -70,10 +70,10 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("unknown key", ("prepare", "digits"), value("data.lodaer", "digits"), "did you mean 'loader'?"),
     ("wrong type", ("train", "digits", "cnn", "vanilla"), value("classifier.epochs", "x"), "classifier.epochs"),
     ("unknown architecture", ("train", "digits", "rn8", "vanilla"), lambda w: None, "did you mean 'rn18'?"),
-    ("unknown method", ("train", "digits", "cnn", "vanila"), lambda w: None, "'vanila' is not one of"),
+    ("unknown method", ("train", "digits", "cnn", "vanila"), lambda w: None, "unknown run 'vanila'"),
     ("t outside", ("distill_sbg", "digits"), value("distill.t", 5000), "outside the schedule 0..999"),
     ("t not trained", ("distill_sbg", "digits"), value("distill.t", 3), "is not trained"),
-    ("negative λ", ("train_pag", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
+    ("negative λ", ("train", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
     ("eps 0", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.L2", [0.0]), "threat_models.L2"),
     ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "below 2"),
     (
@@ -97,21 +97,21 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("unknown variant", ("validate",), value("variants", ["lambda-3"], "params.yaml"), "'lambda-3'"),
     ("no radius", ("validate",), value("evaluation.threat_models", {}), "has no radius, expected at least one"),
     ("misspelt λ, all else up to date", ("validate",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
-    ("k above C", ("train_pag", "digits", "cnn", "sbg"), value("alignment.classes_per_image", 20), "has 10 classes"),
+    ("k above C", ("train", "digits", "cnn", "sbg"), value("alignment.classes_per_image", 20), "has 10 classes"),
     ("misspelt λ", ("report",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
     ("no images", ("train_diffusion", "digits"), delete("data/digits/images"), "is missing: run `dvc repro`"),
     ("no diffusion", ("distill_sbg", "digits"), delete("data/digits/diffusion"), "is missing: run `dvc repro`"),
     ("changed diffusion", ("distill_sbg", "digits"), changed_weights, "is not the file"),
-    ("no store", ("train_pag", "digits", "cnn", "sbg"), delete("data/digits/gradients/sbg.zarr"), "is missing"),
+    ("no store", ("train", "digits", "cnn", "sbg"), delete("data/digits/gradients/sbg.zarr"), "is missing"),
     (
         "incomplete store",
-        ("train_pag", "digits", "cnn", "sbg"),
+        ("train", "digits", "cnn", "sbg"),
         delete("data/digits/gradients/sbg.zarr/zarr.json"),
         "is incomplete",
     ),
-    ("damaged store", ("train_pag", "digits", "cnn", "sbg"), damage_store, "is damaged"),
-    ("store of another realization", ("train_pag", "digits", "cnn", "sbg"), swap_store, "realization = 'cm'"),
-    ("other images", ("train_pag", "digits", "cnn", "sbg"), other_images, "does not match the hash"),
+    ("damaged store", ("train", "digits", "cnn", "sbg"), damage_store, "is damaged"),
+    ("store of another realization", ("train", "digits", "cnn", "sbg"), swap_store, "realization = 'cm'"),
+    ("other images", ("train", "digits", "cnn", "sbg"), other_images, "does not match the hash"),
     ("other diffusion model", ("evaluate", "digits", "cnn", "sbg"), other_diffusion, "another diffusion model"),
     ("no classifier", ("evaluate", "digits", "cnn", "oi"), lambda w: None, "is missing"),
     ("no metrics", ("report",), lambda w: None, "is missing"),
@@ -158,7 +158,7 @@ def test_sizes_on_which_the_square_attack_fails_are_refused_before_anything_is_t
     """Against the attack itself: of its start, one query."""
     images = torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(0))
     split = Split((255 * images).byte().numpy(), np.arange(2))
-    dataset = ImageDataset.create("own", ("0", "1"), 255, train=split, validation=split, test=split)
+    dataset = ImageDataset.create("own", ("0", "1"), train=split, validation=split, test=split)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(side**2, 2))
     square = SquareAttack(model, norm="L2", eps=0.1, n_queries=1, seed=0, device="cpu")
     try:

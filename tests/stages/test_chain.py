@@ -76,8 +76,8 @@ def test_the_toy_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("train_diffusion", ("digits",)),
         ("distill_sbg", ("digits",)),
-        ("train_pag", ("digits", "cnn", "sbg")),
-        ("train_robust_pag", ("digits", "cnn", "at-l2", "sbg")),
+        ("train", ("digits", "cnn", "sbg")),
+        ("train", ("digits", "cnn", "at-l2+sbg")),
     ],
 )
 def test_a_stage_gives_the_same_bytes_again(
@@ -104,7 +104,7 @@ def test_the_distilled_bytes_do_not_depend_on_the_batch_size(
 def test_lambda_of_params_overrides_conf(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = chain.copy(tmp_path)
     workspace.set("lambda", 0.25, "params.yaml")
-    assert workspace.run(monkeypatch, "train_pag", "digits", "cnn", "cm") == 0
+    assert workspace.run(monkeypatch, "train", "digits", "cnn", "cm") == 0
     about = json.loads((tmp_path / "data/digits/classifiers/cnn/cm/weights.json").read_text())
     assert about["lambda"] == 0.25
 
@@ -113,7 +113,7 @@ def test_lambda_zero_is_vanilla_training(chain: Workspace, tmp_path, monkeypatch
     """With λ = 0 the alignment run takes the very steps of the vanilla run: same order, same augmentation."""
     workspace = chain.copy(tmp_path)
     workspace.set("lambda", 0.0, "params.yaml")
-    assert workspace.run(monkeypatch, "train_pag", "digits", "cnn", "sbg") == 0
+    assert workspace.run(monkeypatch, "train", "digits", "cnn", "sbg") == 0
     curves = [
         (tmp_path / f"results/curves/digits/cnn/{method}.csv").read_text().splitlines()[1].split(",")
         for method in ("vanilla", "sbg")

@@ -17,8 +17,8 @@ def test_training_is_the_same_with_computed_gradients(
     chain: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, bits: int
 ) -> None:
     runs = {
-        "oi": ("train_pag", "digits", "cnn", "oi"),
-        "at-l2+cm": ("train_robust_pag", "digits", "cnn", "at-l2", "cm"),
+        "oi": ("train", "digits", "cnn", "oi"),
+        "at-l2+cm": ("train", "digits", "cnn", "at-l2+cm"),
     }
     trained = []
     for computed in ([], ["oi", "cm"]):
@@ -63,5 +63,5 @@ def test_targets_of_other_images_stop_training(
     assert workspace.run(monkeypatch, "distill", "digits", "cm") == 0
     workspace.set("data.train_limit", 150)
     assert workspace.run(monkeypatch, "prepare", "digits") == 0
-    assert workspace.run(monkeypatch, "train_pag", "digits", "cnn", "cm") == 1
+    assert workspace.run(monkeypatch, "train", "digits", "cnn", "cm") == 1
     assert "cm.zarr has dataset_hash" in capfd.readouterr().err.splitlines()[-1]

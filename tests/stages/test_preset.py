@@ -123,6 +123,16 @@ def test_a_preset_runs_on_a_copy_of_its_dataset(workspace: Workspace) -> None:
         arguments("table1", "cifar10-jpg")
 
 
+def test_a_preset_like_another_has_its_conf_but_for_its_own(workspace: Workspace) -> None:
+    hour, night, activation = (
+        load_preset(f"cifar10-{name}").conf["cifar10"] for name in ("hour", "night", "activation")
+    )
+    assert activation == hour
+    assert set(night) == set(hour)
+    own = read_yaml(workspace.folder / "presets/cifar10-night.yaml")["conf"]["cifar10"]
+    assert night == hour | own != hour
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -25,12 +25,12 @@ def test_a_variant_is_trained_evaluated_and_reported(
 ) -> None:
     workspace = chain.copy(tmp_path)
     workspace.set("variants", {"all": VARIANTS["all"]})
-    assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", "all") == 0
-    described = about(workspace, "variants/all")
+    assert workspace.run(monkeypatch, "train", "digits", "cnn", "all") == 0
+    described = about(workspace, "all")
     stated = {"lambda": 0.5, "classes_per_image": "all", "training_seed": 3, "trained_as": "sbg"}
     assert {key: described[key] for key in stated} == stated
-    assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "variants/all") == 0
-    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/variants/all.json").read_text())
+    assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "all") == 0
+    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/all.json").read_text())
     assert (metrics["classes_per_image"], metrics["seed"], metrics["alignment_weight"]) == ("all", 3, 0.5)
 
     for key in ("baselines", "realizations", "robust"):
@@ -45,20 +45,24 @@ def test_what_a_variant_does_not_state_is_the_same(chain: Workspace, tmp_path, m
     workspace = chain.copy(tmp_path)
     workspace.set("variants", VARIANTS)
     for name, method in (("plain", "vanilla"), ("copy", "sbg")):
-        assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", name) == 0
+        assert workspace.run(monkeypatch, "train", "digits", "cnn", name) == 0
         ours, theirs = (
             load_weights(tmp_path / f"data/digits/classifiers/cnn/{run}/weights.safetensors")[0]
-            for run in (f"variants/{name}", method)
+            for run in (f"{name}", method)
         )
         assert all(bool((ours[key] == theirs[key]).all()) for key in theirs)
-    assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", "robust") == 0
-    assert about(workspace, "variants/robust")["lambda"] == 0.2  # conf's for at+pag
+    assert workspace.run(monkeypatch, "train", "digits", "cnn", "robust") == 0
+    assert about(workspace, "robust")["lambda"] == 0.2  # conf's for at+pag
 
 
 @pytest.mark.parametrize(
     ("name", "variants", "expected"),
     [
-        ("lamda-1", None, "unknown variant 'lamda-1' of conf/digits.yaml, did you mean 'lambda-1'?"),
+        (
+            "lamda-1",
+            None,
+            "unknown run 'lamda-1': no method, and no variant of conf/digits.yaml, did you mean 'lambda-1'?",
+        ),
         ("a", {"a": {"method": "sbg", "classes_per_image": 11}}, "classes_per_image = 11: digits has 10 classes"),
         ("a", {"a": {"method": "oi"}}, "oi.zarr is missing"),
     ],
@@ -78,7 +82,7 @@ def test_a_variant_that_cannot_run_is_refused(
     if "oi.zarr" in expected:
         (workspace.folder / "data/digits/gradients/oi.zarr").rename(workspace.folder / "elsewhere")
     before = workspace.files()
-    assert workspace.run(monkeypatch, "train_variant", "digits", "cnn", name) == 1
+    assert workspace.run(monkeypatch, "train", "digits", "cnn", name) == 1
     assert expected in capfd.readouterr().err.splitlines()[-1]
     assert workspace.files() == before
 

@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 
 from benchmarks.miniature import edit, shrink
 from pag.foundation.config.section import read_yaml
-from stages.shared.command import run_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +24,7 @@ class Workspace:
     def create(cls, folder: Path) -> "Workspace":
         shutil.copytree(ROOT / "conf", folder / "conf")
         shutil.copy(ROOT / "params.yaml", folder)
-        shrink(folder, ["digits"], {})
+        shrink(folder, ["digits"], {"point_sets": []})
         edit(folder / "conf/digits.yaml", {"train_limit": 200, "test_limit": 40, "test_fraction": 0.2}, "data")
         return cls(folder)
 
@@ -48,7 +47,8 @@ class Workspace:
         monkeypatch.chdir(self.folder)
         monkeypatch.setattr(sys, "argv", [stage, *arguments])
         try:
-            run_stage(importlib.import_module(f"stages.{stage}").main)
+            command = importlib.import_module("stages.shared.command")  # of the modules that are loaded now
+            command.run_stage(importlib.import_module(f"stages.{stage}").main)
         except SystemExit as stop:
             return int(stop.code or 0)
         return 0

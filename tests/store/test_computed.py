@@ -14,9 +14,10 @@ from pag.foundation.artifacts import ArtifactError
 from pag.gradients.distillation.distill import distill
 from pag.gradients.realizations import class_mean, one_image
 from pag.images.dataset import ImageDataset, Split
+from pag.images.fixed_targets import FixedTargets
 from pag.store import computed
-from pag.store.computed import ComputedGradients, open_gradients, save_targets
-from pag.store.format.targets import FixedTargets
+from pag.store.computed import ComputedGradients, open_gradients
+from pag.store.format.targets import save_targets
 from pag.store.reader import GradientStore
 
 GREY, COLOUR, ODD, LARGE = (1, 8, 8), (3, 16, 16), (1, 9, 9), (3, 64, 64)
@@ -206,7 +207,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(computed, "save_record", full)
+    monkeypatch.setattr("pag.store.format.targets.save_record", full)
     with pytest.raises(OSError, match="No space left"):
         write_targets(tmp_path / "targets", make_images(GREY))
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@ import torch
 from linear_truth import distance_to_boundary, linear_classifier
 from torch.nn import functional as F
 
-from pag.evaluation.large_eps import large_eps_grid
+from pag.evaluation.pictures import large_eps_grid
 from pag.threat.pgd import pgd
 from pag.threat.threat_model import ThreatModel
 

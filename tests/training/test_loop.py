@@ -5,17 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
+from pag.objectives.alignment.objective.objective import Alignment
 from torch import Tensor, nn
 
+from pag.classifiers.accuracy import accuracy
 from pag.foundation.config.conf import ClassifierConfig
 from pag.images.dataset import Split
-from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy
+from pag.objectives.baselines.gaussian_noise import GaussianNoise
+from pag.objectives.baselines.gradient_norm import GradientNorm
 from pag.threat.threat_model import ThreatModel
 from pag.training.batch import Batch, Objective
 from pag.training.batches import Batches
-from pag.training.loop import History, accuracy, build_optimizer, lr_factor, train_classifier
+from pag.training.loop import History, build_optimizer, lr_factor, train_classifier
 
 CLASSES, SIDE = 2, 6
 OBJECTIVES: dict[str, Objective] = {
@@ -23,6 +26,8 @@ OBJECTIVES: dict[str, Objective] = {
     "alignment": Alignment(0.5, CLASSES),
     "at": AdversarialTraining(ThreatModel("L2", 0.3), steps=2, step_size=0.2),
     "trades": Trades(ThreatModel("Linf", 0.05), steps=2, step_size=0.03, beta=2.0),
+    "gradnorm": GradientNorm(0.02),
+    "noise": GaussianNoise(0.1),
 }
 
 
@@ -72,6 +77,7 @@ def test_every_objective_learns(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.usefixtures("two_threads")
 def test_same_seed_same_bits_whatever_the_global_generator(name: str) -> None:
     states = []
     for global_seed in (1, 2):

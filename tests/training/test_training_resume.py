@@ -77,6 +77,7 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("step", [1, 2, 4, 5, 6, 12], ids=lambda step: f"step{step}")
 def test_it_ends_with_the_same_bits(step: int, optimizer: str, tmp_path: Path) -> None:
     """Within an epoch, at its ends, in the first and in the last step; dropout included."""

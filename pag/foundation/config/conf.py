@@ -21,6 +21,7 @@ from pag.foundation.config.section import (
     Steps,
     load,
     nearest,
+    without_activation,
 )
 
 
@@ -30,11 +31,14 @@ class DataConfig(Section):
     loader: str  # a name of pag.datasets.LOADERS
     root: str | None = None  # folder or archive of the raw files; a relative path starts at the repository
     download: bool = False  # may the loader fetch missing raw files
-    validation_fraction: Fraction = 0.1  # of the training images, stratified; model selection may look only at these
+    # The validation part: model selection may look only at it. Where the source has one of its own, nothing is cut.
+    validation_fraction: Fraction = 0.1  # of the training images, stratified
     test_fraction: Fraction | None = None  # only for sources without an official test part
     train_limit: Count | None = None  # keep this many training images, class-balanced
     test_limit: Count | None = None
     image_size: Count | None = None  # resize to this side in pixels (folders of larger images); null keeps the source's
+    allow_overlap: bool = False  # may over 1 % of a part's images be in another part too, or have two labels
+    allow_dark: bool = False  # may the largest raw value be below a quarter of white
     note: str | None = None  # stands beside every number of the report, e.g. "JPEG copy"
 
 
@@ -140,8 +144,23 @@ class AdversarialConfig(Section):
         return self
 
 
+class GradientNormConfig(Section):
+    """Cross-entropy plus weight · ‖∇_x CE‖₁: a control for alignment, whose cost it has."""
+
+    weight: NonNegative  # in pixel units of [0, 1]: a first-order L∞ radius
+
+
+class NoiseConfig(Section):
+    """Training on images with Gaussian noise, not clamped."""
+
+    sigma: Positive  # standard deviation, in pixel units of [0, 1]
+
+
 class AlignedConfig(Section):
-    """λ in the convention of the full sum over classes, by architecture; `default` serves the rest."""
+    """λ in the convention of the full sum over classes, by architecture; `default` serves the rest.
+
+    An architecture with another activation than usual (rn18-silu) has the value of the usual one unless it is named.
+    """
 
     weight: dict[str, NonNegative] = Field(alias="lambda")
 
@@ -152,7 +171,8 @@ class AlignedConfig(Section):
         return self
 
     def for_arch(self, arch: str) -> float:
-        return self.weight.get(arch, self.weight["default"])
+        names = arch, without_activation(arch), "default"
+        return next(self.weight[name] for name in names if name in self.weight)
 
 
 class MethodsConfig(Section):
@@ -162,6 +182,8 @@ class MethodsConfig(Section):
     at_l2: AdversarialConfig = Field(alias="at-l2")
     at_linf: AdversarialConfig = Field(alias="at-linf")
     trades_linf: AdversarialConfig = Field(alias="trades-linf")
+    gradnorm: GradientNormConfig | None = None  # the controls: a conf that does not name one cannot run it
+    noise: NoiseConfig | None = None
     oi: AlignedConfig
     cm: AlignedConfig
     nn: AlignedConfig

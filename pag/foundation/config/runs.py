@@ -34,10 +34,11 @@ Study = Literal["sweep", "seeds", "other"]
 class Variant(Section):
     """What a run changes; a value that is not given is that of the other sections of conf and of params.yaml."""
 
-    method: str  # vanilla | at-l2 | … | oi | … | sbg | at-l2+sbg | …
+    method: str  # vanilla | at-l2 | … | gradnorm | … | oi | … | sbg | at-l2+sbg | …
     weight: NonNegative | None = Field(None, alias="lambda")
     classes_per_image: Count | Literal["all"] | None = None
     gradient_of: GradientOf | None = None
+    penalty: NonNegative | None = None  # weight of gradnorm
     training_seed: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
@@ -49,6 +50,8 @@ class Variant(Section):
         for key, value in aligned.items():
             if value is not None and self.realization is None:
                 raise ValueError(f"{key} = {value} means nothing for '{self.method}', which aligns no gradients")
+        if self.penalty is not None and self.method != "gradnorm":
+            raise ValueError(f"penalty = {self.penalty} means nothing for '{self.method}', expected gradnorm")
         return self
 
     @property
@@ -106,10 +109,11 @@ class Run:
 
     name: str
     method: str
-    baseline: Baseline | None  # vanilla alone, or what alignment is added to; None for alignment alone
+    baseline: Baseline | None  # without alignment, or what alignment is added to; None for alignment alone
     realization: Realization | None  # the gradients to align with
     weight: float  # λ; 0 without alignment
     alignment: AlignmentConfig
+    penalty: float | None  # weight of gradnorm; None for all others
     training_seed: int
 
 
@@ -128,6 +132,12 @@ def run_of(name: str, dataset: str, arch: str, params: Params, conf: Conf) -> Ru
     if variant.realization is not None:
         usual = conf.methods.aligned(variant.realization, variant.robust).for_arch(arch)
         weight = next(value for value in (variant.weight, given, usual) if value is not None)
+    penalty = variant.penalty
+    if variant.method == "gradnorm" and penalty is None and conf.methods.gradnorm is not None:
+        penalty = conf.methods.gradnorm.weight
+    given_control = {"gradnorm": penalty, "noise": conf.methods.noise}
+    if variant.method in given_control and given_control[variant.method] is None:
+        raise ConfigError(f"conf/{dataset}.yaml: methods.{variant.method}: missing, the run '{name}' needs it")
     return Run(
         name=name,
         method=variant.method,
@@ -135,5 +145,6 @@ def run_of(name: str, dataset: str, arch: str, params: Params, conf: Conf) -> Ru
         realization=variant.realization,
         weight=weight,
         alignment=conf.alignment.model_copy(update=given_alignment),
+        penalty=penalty,
         training_seed=params.training_seed if variant.training_seed is None else variant.training_seed,
     )

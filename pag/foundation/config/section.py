@@ -6,7 +6,7 @@ inside can rely on them.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -16,10 +16,11 @@ from ruamel.yaml.error import YAMLError
 Norm = Literal["L2", "Linf"]
 Realization = Literal["oi", "cm", "nn", "sbg"]
 Computable = Literal["oi", "cm"]  # of the realizations: a target per class is all that their gradients need
-Baseline = Literal["vanilla", "at-l2", "at-linf", "trades-linf"]
+Baseline = Literal["vanilla", "at-l2", "at-linf", "trades-linf", "gradnorm", "noise"]
 RobustMethod = Literal["at-l2", "at-linf", "trades-linf"]
 Precision = Literal["float32", "bf16"]
 GradientOf = Literal["log_softmax", "logit"]
+Activation = Literal["relu", "silu"]  # the end of an architecture's name, where it is not the usual one
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -36,6 +37,12 @@ class Section(BaseModel):
     """A block of parameters: unknown keys and wrong types are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
+
+
+def without_activation(arch: str) -> str:
+    """The architecture that `arch` is but for its activation: rn18 for rn18-silu."""
+    base, _, last = arch.rpartition("-")
+    return base if last in get_args(Activation) else arch
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -90,5 +97,6 @@ def _keys(model: type[Section], parents: list[Any]) -> list[str]:
     """The valid keys of the section that `parents` leads to."""
     for parent in parents:
         field = next(f for name, f in model.model_fields.items() if parent in (name, f.alias))
-        model = field.annotation  # type: ignore[assignment]
+        # a section that may be missing is a union of it and None
+        model = next(iter(get_args(field.annotation)), field.annotation)  # type: ignore[assignment]
     return [field.alias or name for name, field in model.model_fields.items()]

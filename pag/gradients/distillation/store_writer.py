@@ -18,8 +18,7 @@ from pag.foundation.artifacts import atomic_directory, sha256
 from pag.foundation.scratch import Scratch, set_aside
 from pag.store.format.quantization import pack, quantize
 from pag.store.format.record import describe, fingerprint, save_record
-from pag.store.format.shards import CRC_BYTES, Layout, Shape
-from pag.store.reader import ARRAY
+from pag.store.format.shards import CRC_BYTES, DIRECTIONS, Layout, Shape
 
 MIN_COSINE = 0.9995  # mean over a store of 8-bit directions
 # Float32 gradients quantised and written at once. Linux keeps what is written in large pieces in large pages, which
@@ -163,7 +162,7 @@ class StoreWriter:
             self.layout.file(shard): (size, digest)
             for shard, (size, digest) in enumerate(zip(sizes, self._shards.digests, strict=True))
         }
-        save_record(self._folder, content, {ARRAY: fingerprint(self._folder / ARRAY), **shards})
+        save_record(self._folder, content, {DIRECTIONS: fingerprint(self._folder / DIRECTIONS), **shards})
 
 
 class ShardWriter:

@@ -1,14 +1,12 @@
 """The paper's objective (Eq. 4): L = CE(f(x), y) + λ · Σ_{y'} (1 − cos(∇_x log p(y'|x), g(x, y')))."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch._dynamo import OptimizedModule
 from torch.nn import functional as F
 
+from pag.classifiers.compiled import evaluate
 from pag.classifiers.double_backward import fast_double_backward
 from pag.classifiers.input_gradients import cosine, input_gradients
 from pag.foundation.config.section import GradientOf
@@ -34,28 +32,25 @@ class Alignment:
     gradient_of: GradientOf = "log_softmax"
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        cross_entropy, misaligned = self._evaluate(model, batch)
+        assert batch.target_classes is not None and batch.class_gradients is not None
+        inputs = (batch.images, batch.labels, batch.target_classes, batch.class_gradients)
+        cross_entropy, misaligned = evaluate(
+            _cross_entropy_and_misalignment, model, *inputs, gradient_of=self.gradient_of
+        )
         return {"cross_entropy": cross_entropy, "alignment": self.weight * self.num_classes * misaligned}
 
     def term(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The alignment term alone, at the clean images: what is added to a robust objective."""
         return {"alignment": self(model, batch)["alignment"]}
 
-    def _evaluate(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        assert batch.target_classes is not None and batch.class_gradients is not None
-        inputs = (batch.images, batch.labels, batch.target_classes, batch.class_gradients)
-        if isinstance(model, OptimizedModule):
-            return _compiled(model._orig_mod, model.training, self.gradient_of)(*inputs)
-        return _cross_entropy_and_misalignment(model, self.gradient_of, *inputs)
-
 
 def _cross_entropy_and_misalignment(
     model: Callable[[Tensor], Tensor],
-    gradient_of: GradientOf,
     images: Tensor,
     labels: Tensor,
     target_classes: Tensor,
     class_gradients: Tensor,
+    gradient_of: GradientOf,
 ) -> tuple[Tensor, Tensor]:
     """CE(f(x), y) and the mean of 1 − cos over images and their target classes."""
     images = images.detach().requires_grad_()
@@ -63,31 +58,3 @@ def _cross_entropy_and_misalignment(
         logits = model(images)
     v = input_gradients(logits, images, target_classes, gradient_of)  # (B, k, C, H, W)
     return F.cross_entropy(logits, labels), (1 - cosine(v, class_gradients)).mean()
-
-
-@functools.lru_cache(maxsize=1)
-def _compiled(model: nn.Module, training: bool, gradient_of: GradientOf) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The same function as one compiled graph, for this model in this mode.
-
-    Dynamo cannot follow autograd.grad(create_graph=True), and a compiled forward pass has no second derivative. So
-    Dynamo is told not to look inside; AOTAutograd then traces the operators with both derivatives. For that every
-    tensor has to be an argument: those of the model too, whose buffers are updated in place.
-    """
-    names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
-
-    @torch.compiler.allow_in_graph
-    def untraced(inputs: tuple[Tensor, ...], tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
-        state = dict(zip(names, tensors, strict=True))
-        with torch.autograd.set_multithreading_enabled(False):  # a tracer knows the thread it was started in
-            return _cross_entropy_and_misalignment(
-                lambda images: torch.func.functional_call(model, state, (images,)), gradient_of, *inputs
-            )
-
-    @torch.compile(fullgraph=True)
-    def graph(inputs: tuple[Tensor, ...], tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return untraced(inputs, tensors)
-
-    def evaluate(*inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return graph(inputs, [*model.parameters(), *model.buffers()])
-
-    return evaluate

@@ -30,6 +30,7 @@ from pag.foundation.artifacts import ArtifactError
 
 Shape = tuple[int, int, int, int, int]  # (N, K, C, H, W): images, classes, channels, rows, columns
 
+DIRECTIONS = "directions/zarr.json"  # the array's metadata, beside whose folder `c` the shards lie
 SHARD_BYTES = 128 << 20  # a shard holds as many images as fit, so that it is between half of this and this
 MAX_SHARDS = 512  # more data makes larger shards: all of them may be open at once
 SMALL_CHUNK = 512  # bytes; a smaller direction shares its chunk with the image's others, since each chunk costs 20

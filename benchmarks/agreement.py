@@ -1,0 +1,51 @@
+"""Does a GPU compute what the CPU computes? Logits, alignment loss and its gradients, robust flags."""
+
+import torch
+from pag.objectives.alignment.objective.objective import Alignment
+from torch import Tensor, nn
+
+from benchmarks.evaluation import adversarially_trained
+from benchmarks.training_step import NUM_CLASSES, random_batch
+from pag.classifiers import build
+from pag.datasets.preparation import prepare
+from pag.evaluation.autoattack import evaluate_autoattack
+from pag.evaluation.standard import quick
+from pag.foundation.config.conf import load_conf
+from pag.images.balance import balanced
+from pag.images.dataset import Split
+
+EPS = 0.1  # L∞ radius on the digits
+
+
+def agreement(device: torch.device, batch_size: int, attacked: int) -> dict[str, float]:
+    """Float32 without TF32: the largest difference of a logit, relative ones of loss and weight gradients; and of
+    `attacked` digits how many have the same robust flag (attacks draw other random numbers on a GPU)."""
+    digits = prepare("digits", load_conf("digits").data, seed=0)
+    robust = adversarially_trained(digits.train.unit(), torch.from_numpy(digits.train.labels))
+    test = digits.test.select(balanced(digits.test.labels, attacked))
+    tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        ours, theirs = (_computed(robust, test, side, batch_size) for side in (torch.device("cpu"), device))
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32
+    logits, loss, gradient, robust_flags = zip(ours, theirs, strict=True)
+    return {
+        "logits": float((logits[0] - logits[1]).abs().max()),
+        "loss": float((loss[0] - loss[1]).abs() / loss[0].abs()),
+        "gradient": float((gradient[0] - gradient[1]).norm() / gradient[0].norm()),
+        "equal_flags": int((robust_flags[0] == robust_flags[1]).sum()),
+        "attacked": attacked,
+    }
+
+
+def _computed(robust: nn.Module, test: Split, device: torch.device, batch_size: int) -> tuple[Tensor, ...]:
+    """Logits and alignment loss of an untrained ResNet-18, the loss's weight gradients; flags of `robust`."""
+    model, batch = build("rn18", NUM_CLASSES, (3, 32, 32), seed=0).to(device), random_batch(batch_size, 1, device)
+    logits = model.eval()(batch.images)
+    loss = torch.stack(list(Alignment(2.0, NUM_CLASSES)(model.train(), batch).values())).sum()
+    gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])
+    images, labels = test.unit().to(device), torch.from_numpy(test.labels).to(device)
+    found = evaluate_autoattack(
+        robust.to(device), images, labels, {"Linf": [EPS]}, batch_size=len(test), seed=0, budget=quick()
+    )
+    return logits.detach().cpu(), loss.detach().cpu(), gradient.cpu(), found.by_norm["Linf"].radius.cpu() > EPS

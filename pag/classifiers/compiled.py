@@ -1,0 +1,49 @@
+"""Functions of a classifier's input gradient, whether or not the classifier went through torch.compile."""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
+
+Differentiable = Callable[..., tuple[Tensor, ...]]  # (network, *tensors, **options); differentiates network(images)
+
+
+def evaluate(function: Differentiable, model: nn.Module, *inputs: Tensor, **options: Hashable) -> tuple[Tensor, ...]:
+    """``function(model, *inputs, **options)``, in one compiled graph where `model` went through torch.compile.
+
+    function: of a module; it may call autograd.grad(create_graph=True) on what it computes.
+    """
+    if isinstance(model, OptimizedModule):
+        return _compiled(function, model._orig_mod, model.training, **options)(*inputs)
+    return function(model, *inputs, **options)
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(
+    function: Differentiable, model: nn.Module, training: bool, **options: Any
+) -> Callable[..., tuple[Tensor, ...]]:
+    """The same function as one compiled graph, for this model in this mode.
+
+    Dynamo cannot follow autograd.grad(create_graph=True), and a compiled forward pass has no second derivative. So
+    Dynamo is told not to look inside; AOTAutograd then traces the operators with both derivatives. For that every
+    tensor has to be an argument: those of the model too, whose buffers are updated in place.
+    """
+    names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
+
+    @torch.compiler.allow_in_graph
+    def untraced(inputs: tuple[Tensor, ...], tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        state = dict(zip(names, tensors, strict=True))
+        with torch.autograd.set_multithreading_enabled(False):  # a tracer knows the thread it was started in
+            return function(lambda images: torch.func.functional_call(model, state, (images,)), *inputs, **options)
+
+    @torch.compile(fullgraph=True)
+    def graph(inputs: tuple[Tensor, ...], tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        return untraced(inputs, tensors)
+
+    def evaluate(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return graph(inputs, [*model.parameters(), *model.buffers()])
+
+    return evaluate
