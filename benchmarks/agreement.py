@@ -1,7 +1,6 @@
 """Does a GPU compute what the CPU computes? Logits, alignment loss and its gradients, robust flags."""
 
 import torch
-from pag.objectives.alignment.objective.objective import Alignment
 from torch import Tensor, nn
 
 from benchmarks.evaluation import adversarially_trained
@@ -13,6 +12,7 @@ from pag.evaluation.standard import quick
 from pag.foundation.config.conf import load_conf
 from pag.images.balance import balanced
 from pag.images.dataset import Split
+from pag.objectives.alignment.objective import Alignment
 
 EPS = 0.1  # L∞ radius on the digits
 

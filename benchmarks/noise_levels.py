@@ -18,7 +18,6 @@ from typing import Any, Literal
 import click
 import numpy as np
 import torch
-from pag.objectives.alignment.objective.objective import Alignment
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -36,6 +35,7 @@ from pag.foundation.config.conf import Conf, DiffusionConfig, load_conf
 from pag.gradients.score import ScoreBased
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset
+from pag.objectives.alignment.objective import Alignment
 from pag.store.reader import GradientStore
 from pag.training.batches import Batches
 from pag.training.loop import train_classifier

@@ -14,13 +14,13 @@ from typing import Any, cast
 
 import click
 import torch
-from pag.objectives.alignment.objective.objective import Alignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness import measure, report
 from pag.classifiers import ARCHITECTURES, build
 from pag.foundation.config.conf import ClassifierConfig
+from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.report.paper import load_paper

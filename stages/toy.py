@@ -7,7 +7,6 @@ import click
 import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed
-from pag.objectives.alignment.objective.objective import Alignment
 from rich.progress import track
 from torch import nn
 
@@ -18,6 +17,7 @@ from pag.foundation.config.conf import ClassifierConfig
 from pag.foundation.config.toy import ToyConfig, load_toy
 from pag.gradients.realizations import nearest_neighbour
 from pag.images.dataset import ImageDataset, load
+from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.threat.pgd import pgd
 from pag.threat.threat_model import ThreatModel

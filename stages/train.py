@@ -89,7 +89,7 @@ def objective_of(run: Run, num_classes: int, conf: Conf) -> Objective:
 
         terms.append(baseline_objective(run, conf.methods))
     if run.realization is not None:
-        from pag.objectives.alignment.objective.objective import Alignment
+        from pag.objectives.alignment.objective import Alignment
 
         aligned = Alignment(run.weight, num_classes, run.alignment.gradient_of)
         terms.append(aligned.term if terms else aligned)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from pag.objectives.alignment.objective.objective import Alignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pag.classifiers import build
 from pag.classifiers.double_backward import fast_double_backward
+from pag.objectives.alignment.objective import Alignment
 from pag.training.batch import Batch
 
 NUM_CLASSES = 10

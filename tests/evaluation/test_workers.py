@@ -119,5 +119,5 @@ def test_no_worker_outlives_the_evaluation(number: int, tmp_path: Path) -> None:
     assert len(children) >= 2
     process.send_signal(number)
     assert process.wait(10) == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from pag.objectives.alignment.objective.objective import Alignment
 from torch import nn
 from torch.nn import functional as F
 
 from pag.classifiers.input_gradients import cosine, input_gradients
+from pag.objectives.alignment.objective import Alignment
 from pag.training.batch import Batch
 
 NUM_CLASSES = 4

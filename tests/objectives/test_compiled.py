@@ -4,11 +4,11 @@ import functools
 
 import pytest
 import torch
-from pag.objectives.alignment.objective.objective import Alignment
 from torch import nn
 from torch.nn import functional as F
 
 from pag.classifiers import build, compiled
+from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.objectives.baselines.gaussian_noise import GaussianNoise

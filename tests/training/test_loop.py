@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from pag.objectives.alignment.objective.objective import Alignment
 from torch import Tensor, nn
 
 from pag.classifiers.accuracy import accuracy
 from pag.foundation.config.conf import ClassifierConfig
 from pag.images.dataset import Split
+from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.objectives.baselines.gaussian_noise import GaussianNoise

@@ -1,6 +1,7 @@
 """An interrupted training of a classifier goes on from its scratch as if nothing had happened."""
 
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pag.foundation import interrupts
 from pag.foundation.config.conf import ClassifierConfig
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import Split
@@ -88,6 +90,27 @@ def test_it_ends_with_the_same_bits(step: int, optimizer: str, tmp_path: Path) -
     assert calls == STEPS - (step - 1)  # nothing that was kept is done again
     assert history.rows == reference.rows and history.steps == reference.steps
     assert equal(resumed, whole)
+
+
+def test_a_signal_in_a_step_is_kept_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forward pass has changed BatchNorm's statistics when it comes; no minute has passed since the start."""
+    monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "1000")
+
+    class Signalled(KilledAt):
+        def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            terms = super().__call__(model, batch)
+            if self.calls == 5:
+                signal.raise_signal(signal.SIGTERM)
+            return terms
+
+    with monkeypatch.context() as patch, interrupts.handled():
+        patch.setitem(globals(), "KilledAt", Signalled)
+        with pytest.raises(interrupts.Interrupted):
+            run(tmp_path)
+        assert interrupts.exit_code() == 143
+    with interrupts.handled():
+        resumed, _, calls = run(tmp_path)
+    assert calls == STEPS - 5 and equal(resumed, run()[0])
 
 
 @pytest.mark.parametrize("content", [b"", b"short", None, "flipped", "cut"], ids=str)
