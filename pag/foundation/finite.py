@@ -24,8 +24,9 @@ class Watch:
 
         Raises FloatingPointError on a CPU, where looking costs nothing; elsewhere `check` does.
         """
-        largest = torch.stack(torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None], torch.inf))
-        bad = ~(torch.isfinite(largest).all() & torch.isfinite(loss))
+        # The 2-norm is the cheapest sum that nothing infinite escapes; a gradient above 10¹⁹ counts as infinite too.
+        norms = torch.stack(torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None]))
+        bad = ~(torch.isfinite(norms).all() & torch.isfinite(loss))
         if self.on_cpu:
             if bad:
                 self._stop(step, loss.item())

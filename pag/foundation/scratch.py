@@ -105,6 +105,8 @@ def open_scratch(root: Path, work: str, identity: Mapping[str, Any]) -> Iterator
         yield Scratch(folder, identity)
         _remove_unlocked(root, f"{work}-{digest[:16]}", folder)
     finally:
+        if folder.exists() and [path.name for path in folder.iterdir()] == [LOCK]:  # it failed before anything was kept
+            _remove(folder)
         os.close(lock)
 
 
@@ -153,16 +155,20 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _remove_unlocked(root: Path, name: str, own: Path) -> None:
-    """Remove this process's folder and those of killed runs of the same work; first by name, so that nobody claims
-    one that is being removed."""
+    """Remove this process's folder and those of killed runs of the same work."""
     for folder in root.glob(f"{name}*"):
-        lock = None if folder == own else _try(folder)
-        if folder == own or lock is not None:
-            gone = folder.with_name(f"{name}.gone-{secrets.token_hex(4)}")
-            os.replace(folder, gone)
-            remove(gone)
-        if lock is not None:
+        if folder == own:
+            _remove(folder)
+        elif (lock := _try(folder)) is not None:
+            _remove(folder)
             os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """First by name, so that nobody claims a folder that is being removed."""
+    gone = folder.with_name(f"{folder.name}.gone-{secrets.token_hex(4)}")
+    os.replace(folder, gone)
+    remove(gone)
 
 
 def _libraries() -> dict[str, str]:

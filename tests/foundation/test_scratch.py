@@ -56,7 +56,8 @@ def test_a_killed_process_leaves_its_last_state_and_two_at_once_share_nothing(tm
     base, private = sorted(names)
     assert private == f"{base}.1" and names[base] > 0 and names[private] == 0
     for process in (first, second):
-        assert process.communicate()[0] == "end\n" and process.returncode == 0
+        process.stdin.close()  # type: ignore[union-attr]
+        assert process.stdout.read() == "end\n" and process.wait() == 0  # type: ignore[union-attr]
     assert list(tmp_path.iterdir()) == []
 
 
