@@ -30,9 +30,12 @@ def main(dataset: str, realization: str) -> None:
     path, device = paths.gradients(dataset, realization), best_device()
     if realization in conf.heuristics.computed and isinstance(gradients, FixedTargets):
         write_targets(gradients, images, path, conf.distill.bits, attributes)
-    else:
-        write_store(gradients, images, images.train, path, conf.distill, attributes, device)
-    write_preview(gradients, images, realization, device)
+        write_preview(gradients, images, realization, device)
+        return
+    sections = [section.model_dump(mode="json") for section in (conf.distill, conf.heuristics)]
+    with paths.scratch("distill", images.content_hash, attributes, sections) as scratch:
+        write_store(gradients, images, images.train, path, conf.distill, attributes, device, scratch)
+        write_preview(gradients, images, realization, device)
 
 
 def write_targets(

@@ -33,17 +33,17 @@ def main(dataset: str) -> None:
     }
 
     gradients = ScoreBased(model, t, config.noise_draws, seed)
-    store = paths.gradients(dataset, "sbg")
-    write_store(gradients, images, images.train, store, config, {**attributes, "split": "train"}, device)
-    write_preview(gradients, images, "sbg", device)
-
     rows = balanced(images.test.labels, config.heldout_images)
     # the training images' noise is theirs
     heldout = ScoreBased(model, t, config.noise_draws, derive_seed(seed, "heldout"))
-    attributes |= {"split": "test", "rows": rows.tolist()}
-    heldout_path = paths.gradients(dataset, "heldout")
     ruler = config.model_copy(update={"bits": 8})  # the same for every precision of the training images' directions
-    write_store(heldout, images, images.test.select(rows), heldout_path, ruler, attributes, device)
+
+    with paths.scratch("distill_sbg", images.content_hash, attributes, config.model_dump(mode="json")) as scratch:
+        store, of_train = paths.gradients(dataset, "sbg"), {**attributes, "split": "train"}
+        write_store(gradients, images, images.train, store, config, of_train, device, scratch)
+        write_preview(gradients, images, "sbg", device)
+        store, of_test = paths.gradients(dataset, "heldout"), {**attributes, "split": "test", "rows": rows.tolist()}
+        write_store(heldout, images, images.test.select(rows), store, ruler, of_test, device, scratch)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """evaluate: clean accuracy, AutoAttack, Foolbox, gradient alignment, and the pictures of large-eps attacks."""
 
-import shutil
+from pathlib import Path
 from typing import Any
 
 import click
@@ -32,10 +32,24 @@ from stages.shared.device import best_device, hardware
 def main(dataset: str, arch: str, run: str) -> None:
     seed, conf, images = load_params().seed, load_conf(dataset), load(paths.images(dataset))
     model, about = trained_classifier(images, arch, run)
+    with paths.scratch("evaluate", dataset, arch, run, about["sha256"]) as scratch:
+        evaluate_run(run, arch, model, about, images, conf, seed, scratch.folder)
+
+
+def evaluate_run(
+    run: str,
+    arch: str,
+    model: nn.Module,
+    about: dict[str, Any],
+    images: ImageDataset,
+    conf: Conf,
+    seed: int,
+    scratch: Path,
+) -> None:
+    """Measure `model`, whose description is `about`, and write the outs of the stage."""
     store = open_heldout(images, about)
     split, config = images.split(conf.evaluation.split), conf.evaluation
     attacked = split.select(balanced(split.labels, config.images))
-    scratch = paths.scratch("evaluate", dataset, arch, run, about["sha256"])
     with Progress() as progress:
         task = progress.add_task("AutoAttack")
         found = evaluate(
@@ -67,8 +81,7 @@ def main(dataset: str, arch: str, run: str) -> None:
         "data_note": data_note(conf),
     }
     save_pictures(model, images, conf, arch, run)
-    save_json(paths.metrics(dataset, arch, run), metrics)
-    shutil.rmtree(scratch, ignore_errors=True)
+    save_json(paths.metrics(images.name, arch, run), metrics)
 
 
 def trained_classifier(images: ImageDataset, arch: str, run: str) -> tuple[nn.Module, dict[str, Any]]:

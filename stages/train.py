@@ -9,7 +9,6 @@ depends on what its runs load and on nothing else (tests/pipeline holds it).
 """
 
 import csv
-import shutil
 from typing import Any
 
 import click
@@ -49,21 +48,21 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     k = run.alignment.classes_per_image
     batches = Batches(images.train, conf.classifier, run.training_seed, best_device(), gradients, k)
     settings = [conf.distill, conf.heuristics, conf.classifier, conf.methods]
-    scratch = paths.scratch("classifier", about, [section.model_dump(mode="json") for section in settings])
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
-    with Progress(*columns, TimeRemainingColumn()) as progress:
-        task = progress.add_task(f"{run.name} on {images.name}", total=conf.classifier.epochs)
-        history = train_classifier(
-            model,
-            batches,
-            objective,
-            images.validation,
-            conf.classifier,
-            on_epoch=lambda row: progress.update(task, completed=row["epoch"]),
-            scratch=scratch / "training.pt",
-        )
-    save(model, history, about, images.name)
-    shutil.rmtree(scratch, ignore_errors=True)
+    sections = [section.model_dump(mode="json") for section in settings]
+    with paths.scratch("classifier", about, sections) as scratch:
+        with Progress(*columns, TimeRemainingColumn()) as progress:
+            task = progress.add_task(f"{run.name} on {images.name}", total=conf.classifier.epochs)
+            history = train_classifier(
+                model,
+                batches,
+                objective,
+                images.validation,
+                conf.classifier,
+                on_epoch=lambda row: progress.update(task, completed=row["epoch"]),
+                scratch=scratch,
+            )
+        save(model, history, about, images.name)
     click.echo(f"{run.name}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
 
 

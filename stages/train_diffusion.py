@@ -1,7 +1,6 @@
 """train_diffusion: the class-conditional DDPM with C + 1 classes → EMA weights, loss curve, a picture."""
 
 import csv
-import shutil
 
 import click
 import numpy as np
@@ -29,29 +28,28 @@ SAMPLING_STEPS = 50
 @click.argument("dataset")
 def main(dataset: str) -> None:
     params, config, images = load_params(), load_conf(dataset).diffusion, load(paths.images(dataset))
-    scratch = paths.scratch("diffusion", config.model_dump(mode="json"), images.content_hash, params.seed)
-    with Progress() as progress:
-        task = progress.add_task(f"diffusion on {dataset}", total=config.steps)
-        trained = train(
-            images,
-            config,
-            params.seed,
-            best_device(),
-            on_step=lambda step, loss: progress.update(task, completed=step + 1),
-            scratch=scratch / "training.pt",
-        )
-    with atomic_directory(paths.diffusion(dataset)) as folder:
-        about = {
-            "diffusion": config.model_dump(mode="json"),
-            "num_classes": images.num_classes,
-            "image_shape": list(images.image_shape),
-            "dataset_hash": images.content_hash,
-            "seed": params.seed,
-        }
-        save_weights(folder / WEIGHTS, trained.ema_weights, about)
-    save_curve(dataset, trained.losses)
-    save_picture(dataset, images, trained, config, params.seed)
-    shutil.rmtree(scratch, ignore_errors=True)
+    with paths.scratch("diffusion", config.model_dump(mode="json"), images.content_hash, params.seed) as scratch:
+        with Progress() as progress:
+            task = progress.add_task(f"diffusion on {dataset}", total=config.steps)
+            trained = train(
+                images,
+                config,
+                params.seed,
+                best_device(),
+                on_step=lambda step, loss: progress.update(task, completed=step + 1),
+                scratch=scratch,
+            )
+        with atomic_directory(paths.diffusion(dataset)) as folder:
+            about = {
+                "diffusion": config.model_dump(mode="json"),
+                "num_classes": images.num_classes,
+                "image_shape": list(images.image_shape),
+                "dataset_hash": images.content_hash,
+                "seed": params.seed,
+            }
+            save_weights(folder / WEIGHTS, trained.ema_weights, about)
+        save_curve(dataset, trained.losses)
+        save_picture(dataset, images, trained, config, params.seed)
 
 
 def save_curve(dataset: str, losses: list[float]) -> None:

@@ -1,10 +1,10 @@
 """Training the class-conditional DDPM by the recipe of improved-diffusion."""
 
 import math
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,12 +13,12 @@ from pag.diffusion.losses import NoisyBatch, diffusion_loss
 from pag.diffusion.model.images import to_signed
 from pag.diffusion.model.schedule import NoiseSchedule, timesteps_of
 from pag.diffusion.model.unet import build_unet
-from pag.foundation.artifacts import atomic_file
 from pag.foundation.config.conf import DiffusionConfig
-from pag.foundation.seeding import derive_seed, generator
+from pag.foundation.finite import Watch
+from pag.foundation.interrupts import held
+from pag.foundation.scratch import Scratch
+from pag.foundation.seeding import derive_seed, generator, own_random_state
 from pag.images.dataset import ImageDataset
-
-SCRATCH_SECONDS = 30.0  # between two writings of the scratch file, which take a second or two
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Trainer:
     """The network, its moving average, the optimizer and the images, and how one step changes them.
 
     Initial weights and dropout inside the network come from the global RNG, which is seeded here: callers keep it in
-    `torch.random.fork_rng`.
+    `own_random_state`.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Trainer:
         self.values = [weight.detach() for weight in weights]  # the same memory, outside of autograd
         self.ema = [value.clone() for value in self.values]
         self.optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=0.0, fused=True)
+        self.watch = Watch(weights, device, self.advice)
 
     def step(self, number: int) -> Tensor:
         """Take step `number`, counted from 0; returns its loss, which is still being computed on a GPU."""
@@ -114,29 +115,29 @@ class Trainer:
         loss = diffusion_loss(output.float(), NoisyBatch(x0, draw.t, noise, x_t), self.schedule, self.levels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.watch.look(number, loss)
         self.optimizer.step()
 
         # Update the moving average.
         torch._foreach_lerp_(self.ema, self.values, 1 - ema_decay(number, self.config.ema_decay))
         return loss.detach()
 
+    def advice(self, step: int, problem: str) -> str:
+        return f"{problem} at step {step} of the diffusion model: lower diffusion.lr (now {self.config.lr})"
+
     def ema_weights(self) -> dict[str, Tensor]:
         """The moving average by parameter name, as `build_unet(…).load_state_dict` takes it."""
         return dict(zip((name for name, _ in self.model.named_parameters()), self.ema, strict=True))
 
-    def save(self, path: Path, losses: list[float]) -> None:
-        """The state of the training after step number len(losses)."""
-        state = {"weights": self.values, "ema": self.ema, "optimizer": self.optimizer.state_dict(), "losses": losses}
-        with atomic_file(path) as partial:
-            torch.save(state, partial)
+    def state(self) -> dict[str, Any]:
+        """What the training goes on from."""
+        return {"weights": self.values, "ema": self.ema, "optimizer": self.optimizer.state_dict()}
 
-    def resume(self, path: Path) -> list[float]:
-        """Put the saved state in place; the losses of the steps it has seen."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
+    def resume(self, state: dict[str, Any]) -> None:
+        """Put a saved state in place."""
         torch._foreach_copy_(self.values, state["weights"])
         torch._foreach_copy_(self.ema, state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        return state["losses"]
 
 
 def train(
@@ -145,40 +146,42 @@ def train(
     seed: int,
     device: torch.device | str,
     on_step: Callable[[int, float], None] | None = None,
-    scratch: Path | None = None,
+    scratch: Scratch | None = None,
 ) -> TrainedDiffusion:
     """Train on the training images of `dataset` and their classes, from scratch.
 
     `on_step(step, loss)` is called once a step, in order. Raises FloatingPointError naming the first step whose loss
-    is not finite, ValueError when the architecture does not fit the images.
+    or gradients are not finite, or weights that have run away, ValueError when the architecture does not fit the
+    images.
 
-    scratch: a file that the state of the training goes to now and then. Where it exists already, training goes on from
-    there, and since a step's draws depend on nothing but its number, the result is the uninterrupted one's. It must be
-    of the same arguments; the caller names it so, and removes it.
+    scratch: keeps the state of the training now and then, and training goes on from what it holds: since a step's
+    draws depend on nothing but its number, the result is the uninterrupted one's. Raises Interrupted, when told to
+    stop, with the state after the step kept.
     """
     device = torch.device(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with own_random_state(device), held() if scratch else nullcontext():
         trainer = Trainer(dataset, config, seed, device)
-        history = _LossHistory(on_step, config.lr)
-        if scratch is not None and scratch.exists():
-            history.losses = trainer.resume(scratch)
-        saved = time.monotonic()
+        history = _LossHistory(on_step, trainer.advice)
+        if scratch is not None and (kept := scratch.load("training", device)) is not None:
+            trainer.resume(kept["trainer"])
+            history.losses = kept["losses"]
         for step in range(len(history.losses), config.steps):
             history.add(trainer.step(step))
-            if scratch is not None and time.monotonic() - saved > SCRATCH_SECONDS:
-                trainer.save(scratch, history.finish())
-                saved = time.monotonic()
+            if scratch is not None and scratch.due():
+                trainer.watch.check(step)
+                scratch.save("training", {"trainer": trainer.state(), "losses": history.finish()})
+        trainer.watch.check(config.steps - 1)
     return TrainedDiffusion(trainer.ema_weights(), history.finish())
 
 
 class _LossHistory:
     """Losses as numbers, read one step late so that an accelerator need not wait for the host."""
 
-    def __init__(self, on_step: Callable[[int, float], None] | None, lr: float) -> None:
+    def __init__(self, on_step: Callable[[int, float], None] | None, advice: Callable[[int, str], str]) -> None:
         self.losses: list[float] = []
         self.pending: Tensor | None = None
         self.on_step = on_step
-        self.lr = lr
+        self.advice = advice
 
     def add(self, loss: Tensor) -> None:
         self._read_pending()
@@ -194,7 +197,7 @@ class _LossHistory:
         step, loss = len(self.losses), self.pending.item()
         self.pending = None
         if not math.isfinite(loss):
-            raise FloatingPointError(f"diffusion loss is {loss} at step {step}: lower diffusion.lr (now {self.lr})")
+            raise FloatingPointError(self.advice(step, f"the loss is {loss}"))
         self.losses.append(loss)
         if self.on_step is not None:
             self.on_step(step, loss)

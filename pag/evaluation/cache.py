@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pag.foundation.artifacts import atomic_file
+from pag.foundation.scratch import Scratch
 
 
 class Cache:
@@ -16,22 +16,19 @@ class Cache:
 
     def __init__(self, folder: Path, model: nn.Module, package: str) -> None:
         """package: the distribution that attacks; an outcome of another version of it is not taken up."""
-        self.folder = folder
         versions = f"{package} {importlib.metadata.version(package)} torch {torch.__version__}"
         self._key = _digest(versions, repr(model), model.state_dict())
-
-    def __contains__(self, about: dict[str, Any]) -> bool:
-        return self._file(about).exists()
+        self._scratch = Scratch(folder, {"model": self._key})
 
     def load(self, about: dict[str, Any], device: torch.device) -> Any:
-        return torch.load(self._file(about), map_location=device, weights_only=True)
+        """The outcome of a part; None where there is none, or a damaged one."""
+        return self._scratch.load(self._name(about), device)
 
     def save(self, about: dict[str, Any], outcome: Any) -> None:
-        with atomic_file(self._file(about)) as partial:
-            torch.save(outcome, partial)
+        self._scratch.save(self._name(about), outcome)
 
-    def _file(self, about: dict[str, Any]) -> Path:
-        return self.folder / f"{_digest(self._key, about)}.pt"
+    def _name(self, about: dict[str, Any]) -> str:
+        return f"{_digest(self._key, about)}.pt"
 
 
 def _digest(*parts: object) -> str:

@@ -121,8 +121,8 @@ def _outcome(
 ) -> Any:
     """Distances and warnings of one attack on one batch, from the scratch folder if they are there."""
     about = {"attack": name, "images": images, "labels": labels, "seed": seed, "quick_steps": quick_steps}
-    if kept is not None and about in kept:
-        return kept.load(about, images.device)
+    if kept is not None and (saved := kept.load(about, images.device)) is not None:
+        return saved
     cuda = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

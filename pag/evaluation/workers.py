@@ -1,23 +1,27 @@
-"""Running attack jobs: here or in several processes, and not again if a scratch folder holds their outcome."""
+"""Running attack jobs: here or in several processes, and no attack again whose outcome a scratch folder holds."""
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import pickle
+import signal
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from pag.evaluation.cache import Cache
-from pag.evaluation.standard import Job, Nearest, Outcome, attack
+from pag.evaluation.standard import SURVIVED, Job, Nearest, Outcome, attack
 from pag.foundation.allocator import keep_freed_memory
 
-Runner = Callable[[list[Job]], Iterator[tuple[int, Outcome]]]  # jobs → (index of the job, its outcome) as they finish
+Runner = Callable[[list[Job]], Iterator[tuple[int, Outcome]]]  # jobs → (index of the job, its outcome), in order
 
-_model: nn.Module  # of a worker process
+_attack: Callable[[Job], Outcome]  # of a worker process
 
 
 @contextmanager
@@ -26,60 +30,93 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
 
     A small network leaves a core idle most of the time when its operations are spread over threads, so the threads
     of this process are divided among the worker processes. They are spawned: a fork of a process whose thread pools
-    have started may hang. cache: a folder of finished outcomes, which makes an interrupted evaluation resume.
+    have started may hang. They end with this process, and at once when the block fails.
+    cache: a folder of finished attacks, which makes an interrupted evaluation resume.
     """
     if processes == 1:
-        yield _cached(_here(model), model, cache)
+        work = _attacks_of(model, cache)
+        yield lambda jobs: ((index, work(job)) for index, job in enumerate(jobs))
         return
     # Pickled here, because multiprocessing would move the caller's tensors to shared memory.
-    start = (pickle.dumps(model), max(1, torch.get_num_threads() // processes))
+    start = (pickle.dumps(model), cache, max(1, torch.get_num_threads() // processes))
+    others = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=start)
     try:
-        yield _cached(_in_pool(pool), model, cache)
+        yield _in_pool(pool)
+    except BaseException:
+        for child in multiprocessing.active_children():
+            if child not in others:
+                child.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _here(model: nn.Module) -> Runner:
-    return lambda jobs: ((index, attack(model, job)) for index, job in enumerate(jobs))
-
-
 def _in_pool(pool: ProcessPoolExecutor) -> Runner:
     def run(jobs: list[Job]) -> Iterator[tuple[int, Outcome]]:
-        futures: dict[Future[bytes], int] = {
-            pool.submit(_work, pickle.dumps(job)): index for index, job in enumerate(jobs)
-        }
-        for future in as_completed(futures):
-            yield futures[future], pickle.loads(future.result())
+        # In the order of the jobs, not of their end: so is what is written about them.
+        for index, future in enumerate([pool.submit(_work, pickle.dumps(job)) for job in jobs]):
+            yield index, pickle.loads(future.result())
 
     return run
 
 
-def _start_worker(model: bytes, threads: int) -> None:
-    global _model  # noqa: PLW0603 - a worker process serves one model
+def _start_worker(model: bytes, cache: Path | None, threads: int) -> None:
+    global _attack  # noqa: PLW0603 - a worker process serves one model
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal it goes to all: the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()
     torch.set_num_threads(threads)
-    _model = pickle.loads(model)
+    _attack = _attacks_of(pickle.loads(model), cache)
+
+
+def _end_with_parent() -> None:
+    """A killed parent tells nobody, and its workers would go on, then wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _work(job: bytes) -> bytes:
-    return pickle.dumps(attack(_model, pickle.loads(job)))
+    return pickle.dumps(_attack(pickle.loads(job)))
 
 
-def _cached(run: Runner, model: nn.Module, folder: Path | None) -> Runner:
+def _attacks_of(model: nn.Module, folder: Path | None) -> Callable[[Job], Outcome]:
+    """`attack` on `model`; with a folder, each attack of a job is kept there when it is done."""
     if folder is None:
-        return run
+        return lambda job: attack(model, job)
     cache = Cache(folder, model, "pyautoattack")
 
-    def run_missing(jobs: list[Job]) -> Iterator[tuple[int, Outcome]]:
-        about = [asdict(job) for job in jobs]
-        missing = [index for index, job in enumerate(about) if job not in cache]
-        for index in sorted(set(range(len(jobs))) - set(missing)):
-            saved = cache.load(about[index], jobs[index].images.device)
-            yield index, Outcome(**{**saved, "nearest": saved["nearest"] and Nearest(**saved["nearest"])})
-        for position, outcome in run([jobs[index] for index in missing]):
-            cache.save(about[missing[position]], asdict(outcome))
-            yield missing[position], outcome
+    def kept(job: Job) -> Outcome:
+        about = asdict(job)
+        saved = cache.load(about, job.images.device)
+        if saved is None:
+            saved = asdict(attack(model, job))
+            cache.save(about, saved)
+        return Outcome(**{**saved, "nearest": saved["nearest"] and Nearest(**saved["nearest"])})
 
-    return run_missing
+    return lambda job: _one_by_one(kept, job)
+
+
+def _one_by_one(run: Callable[[Job], Outcome], job: Job) -> Outcome:
+    """The outcome of a job, from one job for each of its attacks on what the earlier ones left.
+
+    The same as of the whole job: an attack seeds its own random numbers and is given its images alone.
+    """
+    broken_by = torch.full_like(job.labels, SURVIVED)
+    x_adv = job.images.clone()
+    nearest: Nearest | None = None
+    warnings: list[str] = []
+    for name in job.attacks:
+        left = (broken_by == SURVIVED).nonzero().flatten()
+        if len(left) == 0:
+            break
+        outcome = run(replace(job, images=job.images[left], labels=job.labels[left], attacks=(name,)))
+        broken_by[left], x_adv[left] = outcome.broken_by, outcome.x_adv
+        warnings += outcome.warnings
+        if outcome.nearest is not None:
+            nearest = Nearest(job.images.clone(), torch.full(job.labels.shape, torch.inf, device=job.images.device))
+            nearest.x_adv[left], nearest.distance[left] = outcome.nearest.x_adv, outcome.nearest.distance
+    return Outcome(broken_by, x_adv, nearest, list(dict.fromkeys(warnings)))

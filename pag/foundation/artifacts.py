@@ -1,17 +1,46 @@
-"""Files that are whole or absent: atomic writes, content hashes, model weights with their description."""
+"""Files that are whole or absent, and one door to read them: what was written, or one line that names the file.
 
+Everything is written under a unique name beside its place, flushed to the disk and renamed. A writer holds a lock on
+its unfinished file; what a killed one left has none, and the next writer of the same path removes it.
+
+JSON can be sealed: a key with the hash of all others, so that a description that was damaged, cut or edited is refused.
+"""
+
+import errno
+import fcntl
+import glob
 import hashlib
+import io
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
+
+SEAL = "seal"  # of JSON: the SHA-256 of all other keys
+PARTIAL = ".partial-"  # how unfinished files and folders begin
+CANNOT_WRITE = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+REMAKE = "make it again with `dvc repro`"
 
 
 class ArtifactError(ValueError):
@@ -20,45 +49,192 @@ class ArtifactError(ValueError):
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `path` when the block succeeds; a failure leaves nothing behind."""
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    """Yield an empty folder that becomes `path` when the block succeeds; a failure leaves nothing behind.
+
+    Raises OSError with one line that names `path` where the disk, a limit or a permission is in the way.
+    """
+
+    def make(partial: Path) -> int:
+        partial.mkdir()
+        return os.open(partial, os.O_RDONLY)
+
+    def flush(partial: Path) -> None:
+        for file in partial.rglob("*"):
+            _flush(file)
+
+    with _atomic(path, make, flush) as partial:
         yield partial
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to that becomes `path` when the block succeeds; the suffix is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    """Yield a path to write to that becomes `path` when the block succeeds; the suffix is kept. Errors as above."""
+    with _atomic(path, lambda partial: os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), _flush) as partial:
         yield partial
+
+
+@contextmanager
+def _atomic(path: Path, make: Callable[[Path], int], flush: Callable[[Path], None]) -> Iterator[Path]:
+    """make: creates what is written to, and opens it. flush: has the system write its content to the disk."""
+    partial = _unique(path)
+    with _one_line(path, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        descriptor = _make_locked(partial, make)
+        try:
+            yield partial
+            flush(partial)
+            _replace(partial, path)
+            _flush(path.parent)
+        finally:
+            os.close(descriptor)
+            remove(partial)
+
+
+def _make_locked(partial: Path, make: Callable[[Path], int]) -> int:
+    while True:
+        descriptor = make(partial)
+        with suppress(OSError):  # a file system without locks: leftovers stay there
+            locked(descriptor, wait=True)
+        if partial.exists():
+            return descriptor
+        os.close(descriptor)  # taken for a leftover before it was locked
+
+
+def _unique(path: Path) -> Path:
+    return path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name}")
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """A folder cannot be renamed over another one: the older steps aside, whole, until the new one is in its place."""
+    if path.is_symlink() or not path.is_dir():
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        return
+    older = _unique(path)
+    os.replace(path, older)
+    os.replace(partial, path)
+    remove(older)
 
 
-def save_json(path: Path, content: Any) -> None:
-    """Write JSON for people and git: indented, keys in the given order, newline at the end."""
-    with atomic_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
+def _remove_leftovers(path: Path) -> None:
+    """Of writers of `path` that were killed: nobody holds a lock on those."""
+    for leftover in path.parent.glob(f"{PARTIAL}????????-{glob.escape(path.name)}"):
+        with suppress(OSError):  # its writer has just finished, or the folder is read-only
+            descriptor = os.open(leftover, os.O_RDONLY)
+            try:
+                if locked(descriptor):
+                    remove(leftover)
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def _one_line(path: Path, partial: Path) -> Iterator[None]:
+    """What the system says when it cannot write `path` or something in `partial`, as one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        where = str(path.parent if error.filename is None else error.filename)
+        if error.errno in CANNOT_WRITE and where.startswith(str(path.parent)):
+            kept = "; what was there before is untouched" if path.exists() else ""
+            raise OSError(f"{path} cannot be written: {os.strerror(error.errno)}{kept}") from error
+        if str(partial) in str(error):  # of a file inside
+            raise OSError(str(error).replace(str(partial), str(path))) from error
+        raise
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all. Serialising first and writing here makes every failure an OSError: the
+    libraries that write files themselves have errors of their own for a full disk."""
+    with atomic_file(path) as partial, open(partial, "wb") as file:
+        file.write(content)
+
+
+def save_json(path: Path, content: Any, sealed: bool = False) -> None:
+    """Write JSON for people and git: indented, keys in the given order, newline at the end.
+
+    sealed: of a dict, with a hash that `load_json(…, sealed=True)` asks for.
+    """
+    content = {**content, SEAL: _seal(content)} if sealed else content
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def load_json(path: Path, sealed: bool = False) -> Any:
+    """The content of a JSON file; a sealed one comes without its seal.
+
+    Raises ArtifactError when it is missing, no JSON, or, if `sealed`, not as it was written.
+    """
+    try:
+        content = json.loads(require(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{path} is damaged, it is no JSON: {REMAKE}") from None
+    if sealed and (not isinstance(content, dict) or content.pop(SEAL, None) != _seal(content)):
+        raise ArtifactError(f"{path} is damaged or was edited, its content is not what its seal says: {REMAKE}")
+    return content
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    # as it reads back: tuples as lists, keys as text
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()).hexdigest()
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as one .npz; the same arrays give the same bytes."""
-    with atomic_file(path) as partial:
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, content.getbuffer())
 
 
-def load_json(path: Path) -> Any:
-    return json.loads(require(path).read_text())
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz; raises ArtifactError when it is missing or damaged.
+
+    Each member is read to its end before numpy sees it: only then does zipfile compare its checksum.
+    """
+    with _readable(path), zipfile.ZipFile(require(path)) as archive:
+        members = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
+        return {name: np.load(io.BytesIO(member), allow_pickle=False) for name, member in members.items()}
+
+
+def load_array(path: Path) -> np.ndarray:
+    """An .npy file, memory-mapped read-only; raises ArtifactError when it is missing or its form is damaged.
+
+    It has no checksum: whoever wrote it compares the content with a hash of its own.
+    """
+    with _readable(path):
+        return np.load(require(path), mmap_mode="r", allow_pickle=False)
+
+
+def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    """Write `weights` as safetensors at `path`, and beside it, sealed, what they are and their hash as JSON."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    content = safetensors.torch.save(tensors)
+    write_bytes(path, content)
+    save_json(path.with_suffix(".json"), {**about, "sha256": hashlib.sha256(content).hexdigest()}, sealed=True)
+
+
+def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights at `path` and their description. Raises ArtifactError when they are missing or changed."""
+    about = load_json(path.with_suffix(".json"), sealed=True)
+    if sha256(path) != about.get("sha256"):
+        raise ArtifactError(
+            f"{path} is not the file its description {path.with_suffix('.json').name} was written for: {REMAKE}"
+        )
+    with _readable(path):
+        return safetensors.torch.load_file(path), about
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever a library raises over the bytes of a damaged file, as one line: numpy parses headers with Python's own
+    parser, so that is SyntaxError or TokenError as well as ValueError, BadZipFile or an allocation of 10¹⁸ bytes."""
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except Exception as error:
+        raise ArtifactError(f"{path} is damaged ({type(error).__name__}): {REMAKE}") from None
 
 
 def require(path: Path) -> Path:
@@ -73,16 +249,28 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    """Write `weights` as safetensors at `path` and what they are, with their hash, beside it as JSON."""
-    with atomic_file(path) as partial:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial)
-    save_json(path.with_suffix(".json"), {**about, "sha256": sha256(path)})
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
-def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The weights at `path` and their description. Raises ArtifactError when they are missing or changed."""
-    about = load_json(path.with_suffix(".json"))
-    if sha256(path) != about["sha256"]:
-        raise ArtifactError(f"{path} is not the file its description {path.with_suffix('.json').name} was written for")
-    return load_file(path), about
+def locked(descriptor: int, wait: bool = False) -> bool:
+    """Whether this process now holds the lock of an open file, until it closes it or ends. Raises OSError where the
+    file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

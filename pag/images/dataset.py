@@ -5,12 +5,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from pag.foundation.artifacts import ArtifactError, atomic_directory, load_json, require, save_json
+from pag.foundation.artifacts import REMAKE, ArtifactError, atomic_directory, load_array, load_json, save_json
 
 SPLITS = ("train", "validation", "test")
 DESCRIPTION = "dataset.json"
@@ -115,7 +114,7 @@ def save(dataset: ImageDataset, folder: Path) -> None:
         for name, split in dataset.splits():
             np.save(partial / f"{name}_images.npy", split.images)
             np.save(partial / f"{name}_labels.npy", split.labels)
-        save_json(partial / DESCRIPTION, about)
+        save_json(partial / DESCRIPTION, about, sealed=True)
 
 
 def load(folder: Path) -> ImageDataset:
@@ -124,39 +123,21 @@ def load(folder: Path) -> ImageDataset:
     Every byte is read once to verify the hash, so that no later stage works on damaged or foreign data.
     Raises ArtifactError when anything is missing, damaged, or does not match the hash.
     """
-    about = _description(folder)
-    splits = {
-        name: Split(
-            _array(folder / f"{name}_images.npy"), np.array(_array(folder / f"{name}_labels.npy")), about["levels"]
-        )
-        for name in SPLITS
-    }
+    about = load_json(folder / DESCRIPTION, sealed=True)
+    splits = {name: _split(folder, name, about["levels"]) for name in SPLITS}
     dataset = ImageDataset.create(about["name"], tuple(about["class_names"]), **splits)
     if dataset.content_hash != about["content_hash"]:
-        raise ArtifactError(f"{folder} does not match the hash in its {DESCRIPTION}: make it again with `dvc repro`")
+        raise ArtifactError(f"{folder} does not match the hash in its {DESCRIPTION}: {REMAKE}")
     return dataset
 
 
-def _description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
+def _split(folder: Path, name: str, levels: int) -> Split:
+    images, labels = load_array(folder / f"{name}_images.npy"), load_array(folder / f"{name}_labels.npy")
     try:
-        about = load_json(path)
-    except json.JSONDecodeError:
-        raise ArtifactError(f"{path} is damaged: make it again with `dvc repro`") from None
-    for key in ("class_names", "content_hash", "levels", "name"):
-        if key not in about:
-            raise ArtifactError(f"{path} has no '{key}': make it again with `dvc repro`")
-    return about
-
-
-def _array(path: Path) -> np.ndarray:
-    try:
-        array = np.load(require(path), mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if isinstance(error, ArtifactError):
-            raise
-        raise ArtifactError(f"{path} is damaged: make it again with `dvc repro`") from None
-    return array
+        return Split(images, np.array(labels), levels)
+    except AssertionError:
+        given = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
+        raise ArtifactError(f"{folder}: {name}_images.npy or {name}_labels.npy is damaged, {given}: {REMAKE}") from None
 
 
 def _content_hash(name: str, class_names: tuple[str, ...], splits: tuple[Split, ...]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pag.foundation.artifacts import ArtifactError, require
+from pag.foundation.artifacts import ArtifactError, load_arrays
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,7 @@ def _names(path: Path, arrays: dict[str, np.ndarray], count: int) -> tuple[str, 
 
 def _read(path: Path, dimensions: dict[str, int]) -> dict[str, np.ndarray]:
     """The arrays of a file, after checking that each of `dimensions` is there with that many axes."""
-    with np.load(require(path), allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
+    arrays = load_arrays(path)
     for key, ndim in dimensions.items():
         if key not in arrays or arrays[key].ndim != ndim:
             found = f"one of {arrays[key].ndim} axes" if key in arrays else f"only {', '.join(sorted(arrays))}"

@@ -43,11 +43,13 @@ class Batches:
     def __len__(self) -> int:
         return max(1, len(self.split.labels) // self.config.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch; a thread reads ahead. The last, smaller one is dropped: BatchNorm needs many."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number `first` on; a thread reads ahead.
+
+        The last, smaller one is dropped: BatchNorm needs many."""
         ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=PREFETCHED)
         stopped = threading.Event()
-        reader = threading.Thread(target=self._read_ahead, args=(epoch, ready, stopped), daemon=True)
+        reader = threading.Thread(target=self._read_ahead, args=(epoch, first, ready, stopped), daemon=True)
         reader.start()
         try:
             while True:
@@ -65,9 +67,9 @@ class Batches:
                 _drain(ready)
                 reader.join(0.01)
 
-    def _read_ahead(self, epoch: int, ready: queue.Queue, stopped: threading.Event) -> None:
+    def _read_ahead(self, epoch: int, first: int, ready: queue.Queue, stopped: threading.Event) -> None:
         try:
-            for batch in self._read(epoch):
+            for batch in self._read(epoch, first):
                 if stopped.is_set():
                     return
                 ready.put(batch)
@@ -75,12 +77,12 @@ class Batches:
         except BaseException as error:  # handed to the training loop, which raises it
             ready.put(error)
 
-    def _read(self, epoch: int) -> Iterator[Batch]:
+    def _read(self, epoch: int, first: int) -> Iterator[Batch]:
         count = len(self.split.labels)
         order = torch.randperm(count, generator=generator(self.seed, "order", epoch)).numpy()
         plan = augment.draw(count, self.config.crop_padding, self.config.flip, self.seed, epoch)
         targets = self._target_classes(epoch)
-        for step in range(len(self)):
+        for step in range(first, len(self)):
             # sorted, since neighbouring rows of a memory map share pages; a batch is a set
             rows = np.sort(order[step * self.config.batch_size : (step + 1) * self.config.batch_size])
             raw = torch.from_numpy(self.split.images[rows])

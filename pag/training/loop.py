@@ -1,23 +1,25 @@
 """The classifier loop: one loop for every method; what is minimised is an objective that the caller gives."""
 
+import functools
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from pag.classifiers.accuracy import accuracy
-from pag.foundation.artifacts import atomic_file
 from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.finite import Watch
+from pag.foundation.interrupts import held
+from pag.foundation.scratch import Scratch
+from pag.foundation.seeding import derive_seed, own_random_state
 from pag.images.dataset import Split
 from pag.training.batch import Objective
 from pag.training.batches import Batches
-
-SCRATCH_SECONDS = 10.0  # at least, between two writings of the scratch file
 
 
 @dataclass
@@ -44,76 +46,86 @@ def train_classifier(
     validation: Split,
     config: ClassifierConfig,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
-    scratch: Path | None = None,
+    scratch: Scratch | None = None,
 ) -> History:
     """Train `model` in place with `objective` for ``config.epochs``; the last weights stay, nothing is selected.
 
-    scratch: a file that the state of the training goes to after an epoch now and then. Where it exists already,
-    training goes on from there; an epoch's draws belong to its number, so the result is the uninterrupted one's. It
-    must be of the same arguments; the caller names it so, and removes it.
+    scratch: keeps the state of the training now and then, and training goes on from what it holds. What a step draws,
+    dropout in the network included, belongs to its number, so the result is the uninterrupted one's.
 
-    Raises FloatingPointError with the step at the first loss that is not finite.
+    Raises FloatingPointError with the step at the first loss or gradient that is not finite and for weights that have
+    run away; such a state is not kept. Raises Interrupted, when told to stop, with the state after the step kept.
     """
     device = batches.device
     model.to(device).to(memory_format=torch.channels_last)
     network = cast(nn.Module, torch.compile(model)) if config.compile else model
     optimizer = build_optimizer(model, config)
-    total_steps = config.epochs * len(batches)
+    per_epoch = len(batches)
+    total_steps = config.epochs * per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(config, step / total_steps))
+    watch = Watch(model.parameters(), device, functools.partial(_advice, per_epoch))
     stateful: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    history = _resume(scratch, stateful, device) if scratch is not None and scratch.exists() else History()
+    history, sums = _resume(scratch, stateful, device)
     earlier_waited = history.seconds_waited
-    saved = time.perf_counter()
 
-    for epoch in range(len(history.rows), config.epochs):
-        network.train()
-        start = time.perf_counter()
-        sums: dict[str, Tensor] = {}
-        for batch in batches.epoch(epoch):
-            # the objective's terms, whose sum is the loss
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                terms = objective(network, batch)
-            loss = torch.stack(list(terms.values())).sum()
+    with own_random_state(device), held() if scratch else nullcontext():
+        for epoch in range(len(history.rows), config.epochs):
+            network.train()
+            start = time.perf_counter()
+            for batch in batches.epoch(epoch, first=history.steps - epoch * per_epoch):
+                # the objective's terms, whose sum is the loss
+                torch.manual_seed(derive_seed(batches.seed, "dropout", history.steps))
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                    terms = objective(network, batch)
+                loss = torch.stack(list(terms.values())).sum()
 
-            # update the weights
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+                # update the weights
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                watch.look(history.steps + 1, loss)
+                optimizer.step()
+                schedule.step()
 
-            history.steps += 1
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0) + term.detach()
-            if device.type == "cpu":  # free here; a GPU would wait for it at every step
-                _refuse_nan(loss, history.steps)
-        _refuse_nan(torch.stack(list(sums.values())).sum(), history.steps)
-        history.seconds += time.perf_counter() - start
-        history.seconds_waited = earlier_waited + batches.seconds_waited
+                history.steps += 1
+                for name, term in terms.items():
+                    sums[name] = sums.get(name, 0) + term.detach()
+                if scratch is not None and scratch.due():
+                    watch.check(history.steps)
+                    history.seconds += time.perf_counter() - start
+                    history.seconds_waited = earlier_waited + batches.seconds_waited
+                    _save(scratch, stateful, history, sums)
+                    start = time.perf_counter()
+            watch.check(history.steps)
+            history.seconds += time.perf_counter() - start
+            history.seconds_waited = earlier_waited + batches.seconds_waited
 
-        row = {"epoch": epoch + 1, **{name: float(total) / len(batches) for name, total in sums.items()}}
-        if len(validation.labels):
-            row["validation_accuracy"] = accuracy(model, validation, device)
-        history.rows.append(row)
-        if scratch is not None and time.perf_counter() - saved > SCRATCH_SECONDS:
-            _save(scratch, stateful, history)
-            saved = time.perf_counter()
-        on_epoch(row)
+            row = {"epoch": epoch + 1, **{name: float(total) / per_epoch for name, total in sums.items()}}
+            if len(validation.labels):
+                row["validation_accuracy"] = accuracy(model, validation, device)
+            history.rows.append(row)
+            sums = {}
+            if scratch is not None and scratch.due():
+                _save(scratch, stateful, history, sums)
+            on_epoch(row)
     return history
 
 
-def _save(path: Path, stateful: dict[str, Any], history: History) -> None:
-    """The state of the training after epoch number len(history.rows)."""
-    with atomic_file(path) as partial:
-        states = {name: part.state_dict() for name, part in stateful.items()}
-        torch.save({**states, "history": asdict(history)}, partial)
+def _save(scratch: Scratch, stateful: dict[str, Any], history: History, sums: dict[str, Tensor]) -> None:
+    """The state after step number `history.steps`. sums: of the objective's terms, in the epoch that is running."""
+    states = {name: part.state_dict() for name, part in stateful.items()}
+    scratch.save("training", {**states, "history": asdict(history), "sums": sums})
 
 
-def _resume(path: Path, stateful: dict[str, Any], device: torch.device) -> History:
-    """Put the saved state in place; the history up to there."""
-    saved = torch.load(path, map_location=device, weights_only=True)
+def _resume(
+    scratch: Scratch | None, stateful: dict[str, Any], device: torch.device
+) -> tuple[History, dict[str, Tensor]]:
+    """Put the state that was kept in place, if there is one; what is known up to there."""
+    saved = scratch.load("training", device) if scratch is not None else None
+    if saved is None:
+        return History(), {}
     for name, part in stateful.items():
         part.load_state_dict(saved[name])
-    return History(**saved["history"])
+    return History(**saved["history"]), saved["sums"]
 
 
 def build_optimizer(model: nn.Module, config: ClassifierConfig) -> torch.optim.Optimizer:
@@ -132,8 +144,9 @@ def lr_factor(config: ClassifierConfig, progress: float) -> float:
     return 1.0
 
 
-def _refuse_nan(loss: Tensor, step: int) -> None:
-    if not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss is {loss.item()} at step {step}: lower classifier.lr or lambda, or use precision float32"
-        )
+def _advice(per_epoch: int, step: int, problem: str) -> str:
+    epoch, batch = divmod(step - 1, per_epoch)
+    return (
+        f"{problem} at step {step} (epoch {epoch + 1}, batch {batch + 1}): "
+        "lower classifier.lr or lambda, or use precision float32"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pag.foundation import interrupts
 from pag.foundation.allocator import keep_freed_memory
 from pag.foundation.artifacts import ArtifactError
 from pag.foundation.config.section import ConfigError
@@ -22,23 +23,24 @@ EXPECTED = (ConfigError, ArtifactError, ValueError, FloatingPointError, OSError)
 
 
 def run_stage(command: Callable[..., Any]) -> None:
-    """Run a click command; expected errors become one line on stderr and exit 1, an interrupt exits 130.
+    """Run a click command; expected errors become one line on stderr and exit 1, SIGINT exits 130 and SIGTERM 143.
 
     An interrupted stage must not exit 0: DVC would record its partial output as complete.
     """
     start = time.perf_counter()
     keep_freed_memory()
     try:
-        command(standalone_mode=False)
+        with interrupts.handled():
+            command(standalone_mode=False)
         _note_usage(time.perf_counter() - start)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        sys.exit(130)
+        click.echo("interrupted: the same command goes on from here", err=True)
+        sys.exit(interrupts.exit_code())
     except EXPECTED as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(1)
 
 

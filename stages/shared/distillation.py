@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from pag.foundation.artifacts import save_arrays
 from pag.foundation.config.conf import DistillConfig
+from pag.foundation.scratch import Scratch
 from pag.gradients.distillation.distill import Gradients, distill, preview
 from pag.images.dataset import ImageDataset, Split
 from stages.shared import paths
@@ -23,6 +24,7 @@ def write_store(
     config: DistillConfig,
     attributes: dict[str, Any],
     device: torch.device,
+    scratch: Scratch | None = None,
 ) -> None:
     """Distil `gradients` for every image of `split` and every class into the store at `path`."""
     with Progress() as progress:
@@ -37,6 +39,7 @@ def write_store(
             batch_size=config.batch_size,
             device=device,
             progress=lambda count: progress.advance(task, count),
+            scratch=scratch,
         )
     click.echo(
         f"{path}: {summary.images_per_second:,.0f} images/s, {summary.bytes / 1e6:,.1f} MB, "

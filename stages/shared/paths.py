@@ -1,12 +1,14 @@
 """Where the artifacts lie. dvc.yaml names the same paths; a test holds the two together."""
 
 import hashlib
-import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pag
+import stages
+from pag.foundation.scratch import Scratch, open_scratch
 
 DATA = Path("data")
 RESULTS = Path("results")
@@ -61,14 +63,25 @@ def large_eps(dataset: str, arch: str, method: str) -> Path:
     return RESULTS / "arrays" / dataset / "large_eps" / arch / f"{method}.npz"
 
 
-def scratch(stage: str, *about: Any) -> Path:
-    """Where a long stage keeps what it goes on from after an interruption; it removes the folder when it is done.
+def scratch(stage: str, *about: Any) -> AbstractContextManager[Scratch]:
+    """Where a long stage keeps what it goes on from after an interruption; removed when the block succeeds.
 
-    Named by `about` (its parameters and inputs, as JSON) and by the code of the package, so that nothing else is taken
-    up. DVC removes the outs of a stage before it runs, and runs queued experiments in temporary copies: so the folder
-    lies beside the outs, in the repository itself.
+    It belongs to `about` (the stage's parameters and inputs, as JSON), to the code of the project and to the libraries.
+    DVC removes the outs of a stage before it runs, and runs queued experiments in temporary copies: so the folder lies
+    beside the outs, in the repository itself.
     """
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for path in sorted(Path(pag.__path__[0]).rglob("*.py")):
-        digest.update(path.read_bytes())
-    return Path(os.environ.get("DVC_ROOT", ".")) / DATA / ".scratch" / f"{stage}-{digest.hexdigest()[:16]}"
+    code = hashlib.sha256()
+    for package in (pag, stages):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            code.update(path.read_bytes())
+    return open_scratch(_repository() / DATA / ".scratch", stage, {"about": about, "code": code.hexdigest()})
+
+
+def _repository() -> Path:
+    """The repository, which this folder may be DVC's temporary copy of.
+
+    DVC says in DVC_ROOT where a copy comes from, but a stage that runs another project passes its own root on: so it
+    is believed only where the copies of that root lie, under its .dvc/tmp.
+    """
+    root, here = Path(os.environ.get("DVC_ROOT", ".")).resolve(), Path.cwd().resolve()
+    return root if here.is_relative_to(root / ".dvc" / "tmp") else Path()

@@ -1,4 +1,4 @@
-"""An interrupted training of the diffusion model goes on from its scratch file as if nothing had happened."""
+"""An interrupted training of the diffusion model goes on from its scratch as if nothing had happened."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 
 from pag.diffusion import training
 from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.scratch import Scratch
 from pag.images.dataset import ImageDataset, Split
 
 CONFIG = DiffusionConfig(
@@ -47,8 +48,8 @@ def interrupt_at(step: int) -> Any:
 @pytest.mark.parametrize("step", [1, 4])
 @pytest.mark.usefixtures("two_threads")
 def test_it_ends_with_the_same_bits(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SCRATCH_SECONDS", 0.0)
-    scratch = tmp_path / "scratch" / "training.pt"
+    monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "0")
+    scratch = Scratch(tmp_path / "scratch", {"seed": 0})
     with pytest.raises(Interrupted):
         run(on_step=interrupt_at(step), scratch=scratch)
     seen: list[int] = []
@@ -61,8 +62,8 @@ def test_it_ends_with_the_same_bits(step: int, tmp_path: Path, monkeypatch: pyte
 def test_without_an_interruption_a_scratch_file_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "SCRATCH_SECONDS", 0.0)
+    monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "0")
     seen: list[int] = []
-    watched = run(on_step=lambda done, loss: seen.append(done), scratch=tmp_path / "training.pt")
+    watched = run(on_step=lambda done, loss: seen.append(done), scratch=Scratch(tmp_path, {}))
     assert seen == list(range(CONFIG.steps))
     assert watched.losses == run().losses

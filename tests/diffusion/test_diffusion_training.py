@@ -138,7 +138,7 @@ def test_progress_is_reported_in_order() -> None:
 
 def test_nan_stops_the_run_and_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "build_unet", lambda *_: Recorder(first_nan=3))
-    with pytest.raises(FloatingPointError, match=r"diffusion loss is nan at step 3: lower diffusion\.lr"):
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 3 of the diffusion model: lower diffusion\.lr"):
         run(small(steps=20))
 
 

@@ -1,6 +1,5 @@
 """Bad input: one clear line on stderr, a non-zero exit, and no half-written output."""
 
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,6 +10,7 @@ import torch
 from pyautoattack.square import SquareAttack
 from workspace import ROOT, Workspace
 
+from pag.foundation.artifacts import load_json, save_json
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.section import ConfigError
 from pag.images.dataset import ImageDataset, Split
@@ -45,7 +45,7 @@ def swap_store(workspace: Workspace) -> None:
 
 def other_images(workspace: Workspace) -> None:
     path = workspace.folder / "data/digits/images/dataset.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "other"}))
+    save_json(path, load_json(path, sealed=True) | {"name": "other"}, sealed=True)
 
 
 def changed_weights(workspace: Workspace) -> None:
@@ -57,7 +57,7 @@ def changed_weights(workspace: Workspace) -> None:
 
 def other_diffusion(workspace: Workspace) -> None:
     path = workspace.folder / "data/digits/classifiers/cnn/sbg/weights.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"diffusion_sha256": "0" * 64}))
+    save_json(path, load_json(path, sealed=True) | {"diffusion_sha256": "0" * 64}, sealed=True)
 
 
 def value(path: str, content: object, file: str = "conf/digits.yaml") -> Change:
@@ -147,7 +147,7 @@ def test_an_interrupt_is_not_a_success(chain: Workspace, tmp_path, monkeypatch: 
         raise KeyboardInterrupt
 
     workspace = chain.copy(tmp_path)
-    monkeypatch.setattr("stages.shared.classifier.train_classifier", interrupt)
+    monkeypatch.setattr("stages.train.train_classifier", interrupt)
     before = workspace.files()
     assert workspace.run(monkeypatch, "train", "digits", "cnn", "vanilla") == 130
     assert workspace.files() == before

@@ -120,8 +120,40 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(bad_step: int) -> None:
         steps += 1
         return {"cross_entropy": cross_entropy(model, batch)["cross_entropy"] * (math.nan if steps == bad_step else 1)}
 
-    with pytest.raises(FloatingPointError, match=rf"loss is nan at step {bad_step}: lower classifier\.lr or lambda"):
+    line = rf"loss is nan at step {bad_step} \(epoch 1, batch {bad_step}\): lower classifier\.lr or lambda"
+    with pytest.raises(FloatingPointError, match=line):
         train(objective)
+
+
+class Steep(torch.autograd.Function):
+    """The identity, with an infinite gradient: the loss stays finite."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient * math.inf
+
+
+def test_a_gradient_that_is_not_finite_stops_with_the_step() -> None:
+    steps = 0
+
+    def objective(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        nonlocal steps
+        steps += 1
+        loss = cross_entropy(model, batch)["cross_entropy"]
+        return {"cross_entropy": Steep.apply(loss) if steps == 6 else loss}
+
+    with pytest.raises(FloatingPointError, match=r"a gradient is not finite at step 6 \(epoch 2, batch 2\)"):
+        train(objective)
+
+
+def test_weights_that_run_away_in_the_last_step_are_no_result() -> None:
+    """Neither loss nor gradient of any step says so."""
+    with pytest.raises(FloatingPointError, match=r"a weight is .*e\+\d+ at step 1 \(epoch 1, batch 1\): lower"):
+        train(cross_entropy, epochs=1, batch_size=64, lr=1e30)
 
 
 @pytest.mark.parametrize(

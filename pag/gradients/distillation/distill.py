@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from pag.foundation.config.section import Computable
-from pag.gradients.distillation.store_writer import StoreWriter, required_bytes
+from pag.foundation.scratch import Scratch
+from pag.gradients.distillation.store_writer import StoreWriter, required_bytes, shards_folder
 from pag.images.dataset import Split
 from pag.store.format.shards import Shape
 
@@ -46,29 +47,40 @@ def distill(
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] | None = None,
     announce: Callable[[str], None] = print,
+    scratch: Scratch | None = None,
 ) -> Summary:
     """Write the store at `path`: the gradients of all images of `split`.
 
     attributes: what the gradients are of, for GradientStore.open's `expect`. progress: called with the number of images
     after each batch. announce: told beforehand what room it takes. Raises ValueError before any work when the
-    disk or the memory has no room; a failure leaves no store behind.
+    disk or the memory has no room; a failure leaves no store behind. scratch: keeps finished shards, and distillation
+    goes on after them; the store is the same to the byte.
     """
     channels, height, width = split.images.shape[1:]
     shape = (len(split), num_classes, channels, height, width)
-    announce(check_room(path, shape, bits, batch_size, attributes.get("realization")))
+    waiting = shards_folder(scratch, path)
+    kept = sum(file.stat().st_size for file in waiting.rglob("*") if file.is_file()) if waiting else 0
+    announce(check_room(path, shape, bits, batch_size, attributes.get("realization"), kept))
     start = time.perf_counter()
-    with StoreWriter(path, shape, attributes, bits) as writer:
-        for first in range(0, len(split), batch_size):
+    with StoreWriter(path, shape, attributes, bits, scratch) as writer:
+        # The batches are those of an uninterrupted run, so that what a network makes of one has the same bits.
+        begin = writer.resumed // batch_size * batch_size if writer.resumed < len(split) else len(split)
+        if begin and progress is not None:
+            progress(begin)
+        for first in range(begin, len(split), batch_size):
             batch = split.unit(slice(first, first + batch_size)).to(device)
-            writer.append(gradients(batch, torch.arange(first, first + len(batch))))
+            made = gradients(batch, torch.arange(first, first + len(batch)))
+            writer.append(made[max(0, writer.resumed - first) :])
             if progress is not None:
                 progress(len(batch))
-    rate = len(split) / (time.perf_counter() - start)
+    rate = (len(split) - begin) / (time.perf_counter() - start)
     return Summary(len(split), rate, writer.cosine_mean, writer.cosine_min, required_bytes(shape, bits))
 
 
-def check_room(path: Path, shape: Shape, bits: int, batch_size: int, realization: str | None = None) -> str:
-    """One line on the disk and memory that a store of `realization` takes.
+def check_room(
+    path: Path, shape: Shape, bits: int, batch_size: int, realization: str | None = None, kept: int = 0
+) -> str:
+    """One line on the disk and memory that a store of `realization` takes. kept: bytes of it that are there already.
 
     Raises ValueError when one of them has no room for it; the message says what takes less.
     """
@@ -76,7 +88,7 @@ def check_room(path: Path, shape: Shape, bits: int, batch_size: int, realization
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     size = f"{path}: {shape[0]} images × {shape[1]} classes in {bits} bits"
-    if needed > free:
+    if needed - kept > free:
         targets = 4 * int(np.prod(shape[1:]))  # float32, one of each class
         computed = f"add {realization} to heuristics.computed ({readable(targets)}), "
         smaller = computed if realization in get_args(Computable) else ""

@@ -1,6 +1,7 @@
 """Writing a gradient store: quantise, hash and write beside the network that makes the gradients."""
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,7 +14,8 @@ import torch
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from pag.foundation.artifacts import atomic_directory
+from pag.foundation.artifacts import atomic_directory, sha256
+from pag.foundation.scratch import Scratch, set_aside
 from pag.store.format.quantization import pack, quantize
 from pag.store.format.record import describe, fingerprint, save_record
 from pag.store.format.shards import CRC_BYTES, DIRECTIONS, Layout, Shape
@@ -29,21 +31,32 @@ def required_bytes(shape: Shape, bits: int) -> int:
     return Layout(shape, bits).total_bytes()
 
 
+def shards_folder(scratch: Scratch | None, path: Path) -> Path | None:
+    """Where finished shards of the store at `path` wait for the others."""
+    return scratch.folder / f"{path.name}.shards" if scratch is not None else None
+
+
 class StoreWriter:
     """Makes a store: ``with StoreWriter(path, shape, attributes, bits) as writer: writer.append(gradients)…``
 
     A thread of its own quantises, hashes and writes one batch while the caller makes the next one. The store appears at
     `path` when the block ends without an error, and is the same to the byte however the images were batched.
+
+    With a scratch, finished shards lie there until then, and a writer of the same store goes on after them: `resumed`
+    is the number of images that they hold, which are not to be appended again.
     """
 
-    def __init__(self, path: Path, shape: Shape, attributes: Mapping[str, Any], bits: int = 8) -> None:
+    def __init__(
+        self, path: Path, shape: Shape, attributes: Mapping[str, Any], bits: int = 8, scratch: Scratch | None = None
+    ) -> None:
         """shape: (N, K, C, H, W). attributes: what the gradients are of (JSON values). bits: 8 or 4."""
-        self.path, self.attributes = path, dict(attributes)
+        self.path, self.attributes, self.scratch = path, dict(attributes), scratch
         self.layout = Layout(shape, bits)
         self.cosine_mean = self.cosine_min = 1.0  # with the float gradients; known when the block has ended
         self._pending: Future[None] | None = None
         self._cosine_sum = 0.0
-        self._appended = 0
+        self._finished: list[tuple[str, float, float]] = []  # of each shard: SHA-256, sum and minimum of cosines so far
+        self._appended = self.resumed = 0
         per_image = 4 * int(np.prod(shape[1:]))
         self._block = np.empty((max(1, min(BLOCK_BYTES // per_image, shape[0])), *shape[1:]), np.float32)
         self._filled = 0
@@ -52,7 +65,9 @@ class StoreWriter:
         with ExitStack() as stack:
             self._folder = stack.enter_context(atomic_directory(self.path))
             _create_array(self._folder, self.layout)
-            self._shards = ShardWriter(self._folder, self.layout)
+            self._shards = ShardWriter(shards_folder(self.scratch, self.path) or self._folder, self.layout)
+            if self.scratch is not None:
+                self._take_up(self.scratch)
             self._thread = ThreadPoolExecutor(1, "store-writer")
             stack.callback(self._thread.shutdown)
             self._stack = stack.pop_all()
@@ -64,6 +79,21 @@ class StoreWriter:
                 raise error
             self._wait()
             self._finish()
+
+    def _take_up(self, scratch: Scratch) -> None:
+        """The shards that an earlier writer finished, up to the first damaged one."""
+        for shard, finished in enumerate(scratch.load(self.path.name) or []):
+            file = self._shards.folder / self.layout.file(shard)
+            if not file.exists():
+                break
+            if sha256(file) != finished[0]:
+                set_aside(file, "it is damaged")
+                break
+            self._finished.append(finished)
+        if self._finished:
+            digests, sums, smallest = zip(*self._finished, strict=True)
+            self._shards.digests, self._cosine_sum, self.cosine_min = list(digests), sums[-1], smallest[-1]
+        self._appended = self.resumed = sum(map(self.layout.images_in, range(len(self._finished))))
 
     def append(self, gradients: torch.Tensor | np.ndarray) -> None:
         """The next images' gradients, float32 (B, K, C, H, W) on any device; not to be changed afterwards.
@@ -103,6 +133,10 @@ class StoreWriter:
         self._shards.append(pack(directions) if bits == 4 else directions)
         self._cosine_sum += float(cosines.sum())
         self.cosine_min = min(self.cosine_min, float(cosines.min()))
+        if len(self._shards.digests) > len(self._finished):
+            self._finished.append((self._shards.digests[-1], self._cosine_sum, self.cosine_min))
+            if self.scratch is not None:
+                self.scratch.save(self.path.name, self._finished)
 
     def _finish(self) -> None:
         """Check that all is there, then write the group's metadata: the record of completeness."""
@@ -115,6 +149,9 @@ class StoreWriter:
                 f"{self.path}: 8 bits keep a cosine of {self.cosine_mean:.4f} with the gradients, expected "
                 f"≥ {MIN_COSINE}: single pixels outshine all others, so look at the gradients and their source"
             )
+        if self._shards.folder != self._folder:
+            for shard in range(self.layout.num_shards):
+                _link(self._shards.folder / self.layout.file(shard), self._folder / self.layout.file(shard))
         sizes = map(self.layout.shard_bytes, range(self.layout.num_shards))
         content = {
             **describe(self.attributes, self.layout.shape, self.layout.bits),
@@ -136,6 +173,7 @@ class ShardWriter:
         self.digests: list[str] = []
         self._images = 0  # in the open shard
         self._digest = hashlib.sha256()
+        self._started = False  # the open shard's file
 
     @property
     def room(self) -> int:
@@ -156,14 +194,24 @@ class ShardWriter:
         if self.room == 0:
             self._write(np.frombuffer(layout.index(len(self.digests)), np.uint8))
             self.digests.append(self._digest.hexdigest())
-            self._images, self._digest = 0, hashlib.sha256()
+            self._images, self._digest, self._started = 0, hashlib.sha256(), False
 
     def _write(self, content: np.ndarray) -> None:
         path = self.folder / self.layout.file(len(self.digests))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab") as file:
+        with open(path, "ab" if self._started else "wb") as file:  # anew: a killed writer may have left a part
             file.write(content.data)
+        self._started = True
         self._digest.update(content.data)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The file stays in the scratch folder, for the case that the stage is killed before it ends."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
 
 
 def _create_array(folder: Path, layout: Layout) -> None:

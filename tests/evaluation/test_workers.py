@@ -1,0 +1,123 @@
+"""Attacks in several processes: kept one by one, in the order of the jobs, and no process outlives its evaluation."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from linear_truth import linear_classifier
+
+from pag.evaluation import standard, workers
+from pag.evaluation.standard import ATTACKS, SURVIVED, Budget, Job, attack
+from pag.threat.threat_model import ThreatModel
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few iterations of each attack."""
+    construct = standard.AutoAttack.__init__
+
+    def cheaper(self, *args, **kwargs):
+        construct(self, *args, **kwargs)
+        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 5
+        self.square.n_queries = 40
+
+    monkeypatch.setattr(standard.AutoAttack, "__init__", cheaper)
+    monkeypatch.setattr(standard, "_shorten", lambda *_: None)
+
+
+def problem(count: int = 12, eps: float = 0.05) -> tuple[torch.nn.Module, Job]:
+    classifier = linear_classifier(5, 36).eval().requires_grad_(False)
+    images = 0.5 + 0.1 * torch.randn(count, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    labels = classifier(images).argmax(1)
+    return classifier, Job(ThreatModel("Linf", eps), images, labels, 5, 3, ATTACKS, Budget())
+
+
+@pytest.mark.parametrize("eps", [0.001, 0.01, 0.02, 0.05])
+def test_attacks_one_by_one_give_what_they_give_together(eps: float, short: None, tmp_path: Path) -> None:
+    classifier, job = problem(eps=eps)
+    together = attack(classifier, job)
+    with workers.runner(classifier, 1, tmp_path) as run:
+        ((_, apart),) = run([job])
+    assert torch.equal(apart.broken_by, together.broken_by) and torch.equal(apart.x_adv, together.x_adv)
+    assert apart.warnings == together.warnings
+    left = together.broken_by == SURVIVED
+    if left.any():
+        assert apart.nearest is not None and together.nearest is not None
+        assert torch.equal(apart.nearest.distance[left], together.nearest.distance[left])
+        assert torch.equal(apart.nearest.x_adv[left], together.nearest.x_adv[left])
+
+
+def test_a_finished_attack_is_kept_and_a_damaged_one_runs_again(short: None, tmp_path: Path, monkeypatch) -> None:
+    classifier, job = problem(eps=0.01)
+    ran: list[str] = []
+
+    def counted(model: torch.nn.Module, part: Job) -> standard.Outcome:
+        ran.extend(part.attacks)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return attack(model, part)
+
+    monkeypatch.setattr(workers, "attack", counted)
+    with pytest.raises(KeyboardInterrupt), workers.runner(classifier, 1, tmp_path) as run:
+        list(run([job]))
+    with workers.runner(classifier, 1, tmp_path) as run:
+        ((_, resumed),) = run([job])
+    assert ran == ["apgd-ce", "apgd-t", "fab-t", "fab-t", "square"]
+    assert torch.equal(resumed.broken_by, attack(classifier, job).broken_by)
+    for file in tmp_path.glob("*.pt"):
+        file.write_bytes(file.read_bytes()[:-1])
+    with workers.runner(classifier, 1, tmp_path) as run:
+        list(run([job]))
+    assert ran[5:] == list(ATTACKS)
+
+
+SLOW = """
+import sys, time
+import torch
+from pathlib import Path
+from pag.evaluation.evaluate import evaluate
+import click
+from stages.shared.command import run_stage
+
+class Slow(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(36, 5)
+    def forward(self, x):
+        time.sleep(0.02)
+        return self.layer(x.flatten(1))
+
+@click.command()
+@click.argument("folder")
+def main(folder):
+    torch.manual_seed(0)
+    model, x = Slow(), 0.5 + 0.1 * torch.randn(6, 1, 6, 6)
+    evaluate(model, x, model(x).argmax(1), {"L2": [0.001, 0.002], "Linf": [0.001]}, processes=2, cache=Path(folder))
+
+if __name__ == "__main__":
+    run_stage(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_the_evaluation(number: int, tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "kept")], env=environment)
+    tree = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "kept").glob("*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.1)  # until a first attack is finished
+    children = tree.children(recursive=True)
+    assert len(children) >= 2
+    process.send_signal(number)
+    assert process.wait(10) == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive

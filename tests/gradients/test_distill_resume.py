@@ -1,0 +1,96 @@
+"""A killed distillation goes on after its last whole shard; the store is the same to the byte."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pag.foundation.scratch import Scratch
+from pag.gradients.distillation.distill import distill
+from pag.images.dataset import Split
+from pag.store.format import shards
+from pag.store.reader import GradientStore
+
+N, K, BATCH, PER_SHARD = 23, 3, 4, 6
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
+    monkeypatch.setattr(shards, "MAX_SHARDS", 4)  # of ⌈23/4⌉ = 6 images
+
+
+def run(path: Path, scratch: Path | None, bits: int = 8, killed_at: int | None = None) -> list[int]:
+    """The first image of each batch that was made."""
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (N, 1, 8, 8), dtype=np.uint8), np.arange(N, dtype=np.int64) % K)
+    made: list[int] = []
+
+    def source(images: Tensor, indices: Tensor) -> Tensor:
+        """Depends on the whole batch in its last digits, as a convolution's sums do."""
+        made.append(int(indices[0]))
+        if made[-1] == killed_at:
+            raise Killed
+        directions = torch.stack([images * (y + 1) + images.flip(-1) for y in range(K)], dim=1)
+        return directions * (1 + 0.3 * images.mean() * torch.rand(directions.shape, generator=own(indices)))
+
+    def own(indices: Tensor) -> torch.Generator:
+        return torch.Generator().manual_seed(int(indices[0]))
+
+    distill(
+        source,
+        split,
+        path,
+        num_classes=K,
+        attributes={"realization": "x"},
+        bits=bits,
+        batch_size=BATCH,
+        announce=lambda line: None,
+        scratch=Scratch(scratch, {"bits": bits}) if scratch else None,
+    )
+    return made
+
+
+def content(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("killed_at", [0, 8, 12, 20])
+def test_it_goes_on_after_the_last_whole_shard(killed_at: int, bits: int, tmp_path: Path) -> None:
+    run(tmp_path / "whole", None, bits)
+    with pytest.raises(Killed):
+        run(tmp_path / "store", tmp_path / "scratch", bits, killed_at)
+    assert not (tmp_path / "store").exists()
+    made = run(tmp_path / "store", tmp_path / "scratch", bits)
+    finished = killed_at // PER_SHARD * PER_SHARD
+    assert made[0] == finished // BATCH * BATCH
+    assert content(tmp_path / "store") == content(tmp_path / "whole")
+    GradientStore.open(tmp_path / "store").read_all_classes(np.arange(N))
+
+
+def test_a_store_that_is_whole_in_the_scratch_is_not_made_again(tmp_path: Path) -> None:
+    """The stage was killed after the store, or DVC has removed it."""
+    run(tmp_path / "store", tmp_path / "scratch")
+    (tmp_path / "store").rename(tmp_path / "removed")
+    assert run(tmp_path / "store", tmp_path / "scratch") == []
+    assert content(tmp_path / "store") == content(tmp_path / "removed")
+
+
+def test_a_damaged_shard_and_those_after_it_are_made_again(tmp_path: Path, capsys) -> None:
+    run(tmp_path / "whole", None)
+    with pytest.raises(Killed):
+        run(tmp_path / "store", tmp_path / "scratch", killed_at=20)
+    second = sorted(path for path in (tmp_path / "scratch/store.shards").rglob("*") if path.is_file())[1]
+    damaged = bytearray(second.read_bytes())
+    damaged[5] ^= 1
+    second.write_bytes(damaged)
+    assert run(tmp_path / "store", tmp_path / "scratch")[0] == BATCH
+    assert content(tmp_path / "store") == content(tmp_path / "whole")
+    assert capsys.readouterr().out.count("is not taken up, it is damaged") == 1
