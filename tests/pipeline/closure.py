@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+VERSION = Path("pag/__init__.py")  # says the version and computes nothing: no stage depends on it
 
 
 @cache
@@ -44,7 +45,7 @@ def files_of(module: str) -> list[Path]:
 
 
 def closure(path: Path) -> set[Path]:
-    """`path` and everything it imports when it is loaded, directly or not; empty package files do not count."""
+    """`path` and everything it imports when it is loaded, directly or not, but for empty package files and the version."""
     seen: set[Path] = set()
     waiting = [path]
     while waiting:
@@ -55,4 +56,4 @@ def closure(path: Path) -> set[Path]:
             waiting.extend(
                 package for folder in current.parents if (ROOT / (package := folder / "__init__.py")).exists()
             )
-    return {file for file in seen if (ROOT / file).read_text().strip()}
+    return {file for file in seen - {VERSION} if (ROOT / file).read_text().strip()}

@@ -9,6 +9,7 @@ import pytest
 
 from pag.foundation.artifacts import ArtifactError
 from pag.report import paper
+from pag.report.judgement import judge
 from pag.report.results import binomial_error, read_results
 from pag.report.tables import accuracy_table, foolbox_table, tidy_table, wide_table
 
@@ -117,7 +118,7 @@ def test_leftovers_of_dropped_methods_are_not_read(metrics):
 
 
 def test_without_the_toy_experiment_its_scores_are_absent(metrics):
-    (metrics.folder / "metrics" / "toy.json").unlink()
+    metrics.lists |= {"point_sets": []}
     results = read(metrics)
     assert results.toy is None
     assert "toy" not in set(results.scores["dataset"])
@@ -163,3 +164,23 @@ def test_a_single_image_of_two_hundred_is_within_the_error_at_zero() -> None:
     none, one = binomial_error(0.0, 200), binomial_error(1 / 200, 200)
     assert none == pytest.approx((2 / 204 * 202 / 204 / 204) ** 0.5)
     assert (none**2 + one**2) ** 0.5 > 1 / 200
+
+
+QUICK_NOTE = "quick attack: APGD-CE and APGD-T alone, 20 steps, 9 target classes"
+
+
+def test_a_quick_attack_is_marked_and_has_no_paper_beside_it(metrics):
+    metrics.change("sbg", attack=QUICK_NOTE)
+    scores = read_results(*metrics.load(), metrics.folder).scores
+    robust = scores[(scores["method"] == "sbg") & (scores["measure"] == "robust") & (scores["dataset"] == "digits")]
+    assert set(robust["attack"]) == {"quick attack"}
+    assert set(robust["note"]) == {QUICK_NOTE}
+    assert robust["paper"].isna().all()
+
+
+def test_a_quick_attack_satisfies_no_claim(metrics):
+    metrics.change("sbg", attack=QUICK_NOTE)
+    outcomes = {finding.outcome for finding in judge(read_results(*metrics.load(), metrics.folder).scores)}
+    assert outcomes == {"not tested here", "holds"}  # the toy claim alone holds
+    held = [f for f in judge(read_results(*metrics.load(), metrics.folder).scores) if f.outcome == "holds"]
+    assert [finding.group for finding in held] == ["toy"]

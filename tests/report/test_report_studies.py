@@ -38,9 +38,9 @@ def varied(experiment):
         robust = {"0.5": accuracy, "1.0": accuracy / 2}, {"0.1": accuracy, "0.2": accuracy / 2}
         measured = {"robust_accuracy": dict(zip(("L2", "Linf"), robust, strict=True)), "alignment": 0.6}
         content = json.loads(experiment.metrics_path("vanilla").read_text())
-        experiment.write_metrics(f"variants/{name}", content | measured | changes)
+        experiment.write_metrics(f"{name}", content | measured | changes)
         source = experiment.folder / "arrays/digits/large_eps/cnn/sbg.npz"
-        copy = experiment.folder / f"arrays/digits/large_eps/cnn/variants/{name}.npz"
+        copy = experiment.folder / f"arrays/digits/large_eps/cnn/{name}.npz"
         copy.parent.mkdir(exist_ok=True)
         copy.write_bytes(source.read_bytes())
     experiment.lists |= {"variants": list(VARIANTS), "variant_datasets": ["digits"], "variant_archs": ["cnn"]}
@@ -84,7 +84,7 @@ def test_each_study_has_its_table_and_rows(varied):
 
 
 def test_a_radius_that_a_variant_lacks_is_missing(varied):
-    varied.change_robust("variants/lambda-4", "L2", "1.0", None)
+    varied.change_robust("lambda-4", "L2", "1.0", None)
     assert "| 85.0 ± 2.5 | missing |" in row(sections(varied), "SBG", "4", "1", "0")
 
 
@@ -94,7 +94,7 @@ def test_claim_5_uses_the_sweep_and_no_other_variant(varied):
 
     assert finding().outcome == "holds"
     assert "0.050 at λ 0, 0.500 at λ 1, 0.720 at λ 2, 0.800 at λ 4" in finding().checks[-1].text
-    varied.change_robust("variants/lambda-4", "L2", "0.5", 0.3)
+    varied.change_robust("lambda-4", "L2", "0.5", 0.3)
     assert finding().outcome == "does not hold"
 
 
@@ -155,8 +155,8 @@ def test_nothing_but_the_toy_makes_a_report(varied):
 
 
 def test_a_missing_result_and_an_unknown_variant_are_named(varied):
-    varied.metrics_path("variants/logit").unlink()
-    with pytest.raises(ArtifactError, match=r"variants/logit\.json is missing"):
+    varied.metrics_path("logit").unlink()
+    with pytest.raises(ArtifactError, match=r"logit\.json is missing"):
         read(varied)
     varied.lists["variants"] = ["lamda-0"]
     with pytest.raises(ConfigError, match=r"unknown variant 'lamda-0' of conf/digits.yaml, did you mean 'lambda-0'"):

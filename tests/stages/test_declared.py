@@ -49,7 +49,7 @@ def source_of(name: str) -> Path | None:
     """The file of a module; None for an empty package file."""
     base = Path(*name.split("."))
     file = next(path for path in (base.with_suffix(".py"), base / "__init__.py") if (ROOT / path).is_file())
-    return file if (ROOT / file).read_text().strip() else None
+    return file if (ROOT / file).read_text().strip() and file != Path("pag/__init__.py") else None  # the version
 
 
 @pytest.mark.parametrize("group", RUNS)
