@@ -45,7 +45,7 @@ def files_of(module: str) -> list[Path]:
 
 
 def closure(path: Path) -> set[Path]:
-    """`path` and everything it imports when it is loaded, directly or not, but for empty package files and the version."""
+    """`path` and everything it imports when it is loaded, directly or not; empty package files do not count."""
     seen: set[Path] = set()
     waiting = [path]
     while waiting:
