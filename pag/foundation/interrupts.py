@@ -13,7 +13,8 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _holders = 0  # loops that are being held, one inside the other
-_received: int | None = None
+_received: int | None = None  # while signals are handled
+_ended_by: int | None = None  # what was received when they last were
 
 
 class Interrupted(KeyboardInterrupt):
@@ -23,8 +24,8 @@ class Interrupted(KeyboardInterrupt):
 @contextmanager
 def handled() -> Iterator[None]:
     """Have the signals raise `Interrupted`, also where the process was started with SIGINT ignored (`stage &`)."""
-    global _received  # noqa: PLW0603 - signals are sent to the process
-    _received = None
+    global _received, _ended_by  # noqa: PLW0603 - signals are sent to the process
+    _received = _ended_by = None
     if threading.current_thread() is not threading.main_thread():
         yield  # Python takes signals in the main thread alone
         return
@@ -34,6 +35,7 @@ def handled() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _ended_by, _received = _received, None
 
 
 @contextmanager
@@ -59,8 +61,8 @@ def stop_if_waiting() -> None:
 
 
 def exit_code() -> int:
-    """What a shell expects of a process that a signal ended: 130 or 143."""
-    return 128 + (_received or signal.SIGINT)
+    """What a shell expects of a process whose `handled` block a signal ended: 130 or 143."""
+    return 128 + (_ended_by or signal.SIGINT)
 
 
 def _receive(number: int, frame: FrameType | None) -> None:

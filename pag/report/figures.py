@@ -23,7 +23,7 @@ from pag.report.grids import (
     realization_figure,
 )
 from pag.report.labels import label_points
-from pag.report.results import Results
+from pag.report.results import QUICK, Results
 from pag.report.studies import sweep_of, weight_figure
 from pag.report.style import PLOT_DPI, colour, house_style, marker
 
@@ -142,7 +142,8 @@ def _large_eps(dataset: str, arch: str, files: dict[str, str], home: Path, name:
 def alignment_figure(dataset: str, scores: pd.DataFrame) -> Figure:
     """One panel per architecture (row) and norm (column): robust accuracy over alignment, a labelled point a method."""
     archs = list(dict.fromkeys(scores["arch"]))
-    robust = scores[scores["attack"] == "AutoAttack"]
+    robust = scores[scores["attack"].isin(["AutoAttack", QUICK])]
+    attacks = " and ".join(robust["attack"].unique())
     norms = list(dict.fromkeys(robust["norm"]))
     with house_style():
         figure = Figure(figsize=(4.8 * len(norms), 4.0 * len(archs)), dpi=PLOT_DPI, layout="constrained")
@@ -155,7 +156,7 @@ def alignment_figure(dataset: str, scores: pd.DataFrame) -> Figure:
                 group = robust[(robust["arch"] == arch) & (robust["norm"] == norm)]
                 eps = group["eps"].min()
                 drawn.append((axes, _scatter(axes, group[group["eps"] == eps], alignment)))
-                axes.set(xlabel="alignment (mean cosine with SBG)", ylabel="AutoAttack accuracy (%)")
+                axes.set(xlabel="alignment (mean cosine with SBG)", ylabel=f"{attacks} accuracy (%)")
                 axes.set_title(f"{dataset} / {arch}, {NORM_NAMES[norm]} radius {radius(eps)}")
         figure.draw_without_rendering()  # settles the layout, which the places of the labels depend on
         for axes, points in drawn:

@@ -159,7 +159,7 @@ def test_a_missing_result_and_an_unknown_variant_are_named(varied):
     with pytest.raises(ArtifactError, match=r"logit\.json is missing"):
         read(varied)
     varied.lists["variants"] = ["lamda-0"]
-    with pytest.raises(ConfigError, match=r"unknown variant 'lamda-0' of conf/digits.yaml, did you mean 'lambda-0'"):
+    with pytest.raises(ConfigError, match=r"unknown run 'lamda-0': .* of conf/digits.yaml, did you mean 'lambda-0'"):
         read(varied)
 
 
