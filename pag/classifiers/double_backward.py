@@ -1,10 +1,10 @@
-"""Convolution, BatchNorm, ReLU and SiLU with a second derivative that costs what its arithmetic costs.
+"""Convolution, BatchNorm and ReLU with a second derivative that costs what its arithmetic costs.
 
 PyTorch's own double backward is right but slow where a classifier spends its time. It computes a convolution's weight
 gradient as a forward convolution whose kernel is as large as the feature map, a BatchNorm's from some twenty
-elementwise operations that read the whole tensor, ReLU's as zeros that are then added, and SiLU's from the pieces of
-its formula, each kept. Under `fast_double_backward` they use the kernels of an ordinary backward pass. The functions
-are exact, work under autocast, and AOTAutograd can trace them.
+elementwise operations that read the whole tensor, and ReLU's as zeros that are then added. Under
+`fast_double_backward` they use the kernels of an ordinary backward pass. The functions are exact, work under autocast,
+and AOTAutograd can trace them.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ aten = torch.ops.aten
 
 
 class fast_double_backward(TorchFunctionMode):  # noqa: N801 (a context manager, spelt like torch.no_grad)
-    """In this context every conv2d, train-mode batch_norm, relu and silu is the one of this module.
+    """In this context every conv2d, train-mode batch_norm and relu is the one of this module.
 
     An input gradient taken with create_graph=True treats their parameters as constants and leaves them out (an
     autograd.Function cannot know which gradients were asked for); the backward pass through it fills them in.
@@ -33,8 +33,6 @@ class fast_double_backward(TorchFunctionMode):  # noqa: N801 (a context manager,
             return _batch_norm(*args, **kwargs)
         if func is F.relu:
             return _relu(*args, **kwargs)
-        if func is F.silu:
-            return _silu(*args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -202,41 +200,3 @@ class _ReLUInputGradient(torch.autograd.Function):
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
         return aten.threshold_backward(v, y, 0), None
-
-
-def _silu(x: Tensor, inplace: bool = False) -> Tensor:
-    if inplace:  # needs a copy of its input for the backward pass: nothing is gained
-        return F.silu(x, inplace=True)
-    return _SiLU.apply(x)  # type: ignore[no-untyped-call]
-
-
-class _SiLU(torch.autograd.Function):
-    """y = x·σ(x)"""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return F.silu(x)
-
-    @staticmethod
-    def backward(ctx: Any, gy: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return _SiLUInputGradient.apply(gy, x)  # type: ignore[no-untyped-call]
-
-
-class _SiLUInputGradient(torch.autograd.Function):
-    """gx = gy·y′ with y′ = σ·(1 + x·(1 − σ))."""
-
-    @staticmethod
-    def forward(ctx: Any, gy: Tensor, x: Tensor) -> Tensor:
-        ctx.save_for_backward(gy, x)
-        return aten.silu_backward(gy, x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor]:
-        """d_gy = v·y′,  d_x = v·gy·y″ with y″ = σ·(1 − σ)·(2 + x·(1 − 2σ))."""
-        gy, x = ctx.saved_tensors
-        s = x.sigmoid()
-        second = (1 - 2 * s).mul_(x).add_(2).mul_(s).mul_(1 - s)
-        return aten.silu_backward(v, x), second.mul_(v).mul_(gy)

@@ -62,7 +62,7 @@ def stop_if_waiting() -> None:
 
 def exit_code() -> int:
     """What a shell expects of a process whose `handled` block a signal ended: 130 or 143."""
-    return 128 + (_ended_by or signal.SIGINT)
+    return 128 + (_ended_by or _received or signal.SIGINT)
 
 
 def _receive(number: int, frame: FrameType | None) -> None:
