@@ -69,7 +69,12 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("unknown loader", ("prepare", "digits"), value("data.loader", "digts"), "did you mean 'digits'?"),
     ("unknown key", ("prepare", "digits"), value("data.lodaer", "digits"), "did you mean 'loader'?"),
     ("wrong type", ("train", "digits", "cnn", "vanilla"), value("classifier.epochs", "x"), "classifier.epochs"),
-    ("unknown architecture", ("train", "digits", "rn81", "vanilla"), lambda w: None, "unknown architecture 'rn81', did you mean"),
+    (
+        "unknown architecture",
+        ("train", "digits", "rn81", "vanilla"),
+        lambda w: None,
+        "unknown architecture 'rn81', did you mean",
+    ),
     ("unknown method", ("train", "digits", "cnn", "vanila"), lambda w: None, "unknown run 'vanila'"),
     ("t outside", ("distill_sbg", "digits"), value("distill.t", 5000), "outside the schedule 0..999"),
     ("t not trained", ("distill_sbg", "digits"), value("distill.t", 3), "is not trained"),
