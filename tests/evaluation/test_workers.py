@@ -28,7 +28,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         self.square.n_queries = 40
 
     monkeypatch.setattr(standard.AutoAttack, "__init__", cheaper)
-    monkeypatch.setattr(standard, "_shorten", lambda *_: None)
 
 
 def problem(count: int = 12, eps: float = 0.05) -> tuple[torch.nn.Module, Job]:

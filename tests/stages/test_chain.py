@@ -11,6 +11,7 @@ from pag.foundation.config.section import read_yaml
 from pag.images.dataset import load
 
 
+@pytest.mark.usefixtures("two_threads")  # the attacks of the two norms run in two processes
 def test_the_chain_ends_in_metrics_and_a_report(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = chain.copy(tmp_path)
     lists = {"baselines": ["vanilla", "at-l2"], "realizations": ["sbg"]}

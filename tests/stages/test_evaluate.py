@@ -1,14 +1,16 @@
 """Which images `evaluate` measures, and what it notes beside the numbers."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from workspace import Workspace
 
 from pag.foundation.config.conf import load_conf
+from pag.images.dataset import load
 from stages import evaluate
-
-CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,31 @@ def test_validation_images_are_noted_beside_the_numbers(note: str | None, split:
         "evaluation": conf.evaluation.model_copy(update={"split": split}),
     }
     assert evaluate.data_note(conf.model_copy(update=sections)) == expected
+
+
+class Asked(Exception):  # noqa: N818 - no error
+    """Ends the stage where the attacks would begin."""
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_the_split_decides_which_images_are_attacked_and_they_are_balanced(
+    chain: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    workspace = chain.copy(tmp_path)
+    workspace.set("evaluation.split", part)
+    workspace.set("evaluation.images", 10)
+    handed: list[tuple[Tensor, Tensor]] = []
+
+    def ask(model: object, images: Tensor, labels: Tensor, *_: object, **__: object) -> None:
+        handed.append((images, labels))
+        raise Asked
+
+    monkeypatch.setattr(evaluate, "evaluate", ask)
+    with pytest.raises(Asked):
+        workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla")
+    ((images, labels),) = handed
+    split = load(tmp_path / "data/digits/images").split(part)
+    known = {(image.tobytes(), label) for image, label in zip(split.images, split.labels.tolist(), strict=True)}
+    raw = (images * split.levels).round().byte().numpy()
+    assert {(image.tobytes(), label) for image, label in zip(raw, labels.tolist(), strict=True)} <= known
+    assert torch.bincount(labels, minlength=10).tolist() == [1] * 10
