@@ -47,6 +47,10 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f}"
 
 
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def measured(value: float | None, error: float | None) -> str:
     """'74.5 ± 2.2' in percent, 'missing' where there is no number."""
     if value is None or math.isnan(value):

@@ -1,7 +1,8 @@
 """Which claims hold on which group of scores.
 
 A claim is judged on one group: one dataset and architecture, one dataset, or the toy experiment. It holds if every
-check of its rule does, and does not if one fails; if none fails but one could not be judged, it is not tested.
+check of its rule does, and does not if one fails; if none fails but one could not be judged, it is not tested, and
+otherwise it is undecided if one check is.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pag.report.claims  # noqa: F401 (its functions enter CLAIMS)
 from pag.report.results import QUICK
 from pag.report.rules import CLAIMS, Check, Claim, NotTested, Scope
 
-Outcome = Literal["holds", "does not hold", "not tested here"]
+Outcome = Literal["holds", "does not hold", "undecided", "not tested here"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]
     for key, group in images.groupby(keys, sort=False):
         marks = "; ".join(group["note"].dropna().unique())
         name = "/".join(map(str, key)) + (f" ({marks})" if marks else "")
-        chosen = group["run"] == "main"
+        chosen = (group["run"] == "main") | group["replica"]
         if scope == "sweep":
-            chosen |= group["run"] == "sweep"
+            chosen = group["run"].isin(["main", "sweep"])
         if scope == "penalties":
             chosen |= (group["run"] == "other") & (group["method"] == "gradnorm")
         groups.append((name, group[chosen]))
@@ -57,10 +58,10 @@ def _finding(entry: Claim, group: str, scores: pd.DataFrame) -> Finding:
         checks = entry.checks(scores)
     except NotTested as missing:
         return Finding(entry, group, "not tested here", (), str(missing))
-    outcomes = {check.satisfied for check in checks}
-    if False in outcomes:
+    verdicts = {check.verdict for check in checks}
+    if "no" in verdicts:
         return Finding(entry, group, "does not hold", tuple(checks), None)
-    if None in outcomes:
+    if "not judged" in verdicts:
         needed = "a classifier above chance level to compare with"
         return Finding(entry, group, "not tested here", tuple(checks), needed)
-    return Finding(entry, group, "holds", tuple(checks), None)
+    return Finding(entry, group, "undecided" if "undecided" in verdicts else "holds", tuple(checks), None)

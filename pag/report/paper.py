@@ -12,6 +12,7 @@ from typing import Any
 
 # Datasets that repeat one of the paper's with other files: name here -> (name in the paper, the mark beside it).
 VARIANTS = {"cifar10-jpeg": ("cifar10", "JPEG copy")}
+RADIUS_TOLERANCE = 2e-3  # relative: 0.0314 is 8/255, 0.03 is not
 TABLE8_SBG = 2.0  # λ of SBG on CIFAR-10 in Table 8, the convention of the full sum over classes
 
 
@@ -32,8 +33,8 @@ def variant_mark(dataset: str) -> str | None:
 
 
 def same_radius(a: float, b: float) -> bool:
-    """Whether two radii mean the same: 0.0314 is 8/255, 0.03 is not."""
-    return math.isclose(a, b, rel_tol=2e-3)
+    """Whether two radii mean the same."""
+    return math.isclose(a, b, rel_tol=RADIUS_TOLERANCE)
 
 
 def paper_clean(dataset: str, arch: str, method: str) -> float | None:

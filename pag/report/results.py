@@ -4,22 +4,21 @@ The methods come from params.yaml, never from what lies in the folder: a result 
 is not read.
 """
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pag.foundation.artifacts import ArtifactError, require
+from pag.foundation.artifacts import ArtifactError
 from pag.foundation.config.conf import Conf
 from pag.foundation.config.params import Params
-from pag.foundation.config.runs import Study, variant_of
+from pag.foundation.config.runs import Study, run_of, variant_of
 from pag.foundation.config.section import RobustMethod
 from pag.report import paper
+from pag.report.metrics import Metrics, ToyMetrics, metrics_files, read_record
+from pag.report.outcomes import Outcomes, Sample, read_outcomes
 
-Accuracy = Annotated[float, Field(ge=0, le=1)]
 QUICK = "quick attack"  # in the place of AutoAttack; such a number is no result
 
 # One row of the table of scores is one number of one classifier.
@@ -29,86 +28,27 @@ COLUMNS = [
     "method",
     "run",  # "main": a method of params.yaml; otherwise the study that the run of a variant belongs to
     "variant",  # its name; missing for main runs
-    "measure",  # clean | robust | foolbox | alignment | seconds_per_step
+    "replica",  # whether it is a main run but for the training seed
+    "measure",  # clean | clean_attacked (of the attacked images) | robust | foolbox | alignment | seconds_per_step
     "attack",  # none | AutoAttack | QUICK | PGD (toy) | a Foolbox attack
     "norm",  # L2 | Linf; for Foolbox the distance of the attack
     "eps",  # radius; NaN without one
     "n",  # examples behind the value (toy: seeds)
     "value",  # accuracy in [0, 1], mean cosine, or seconds; NaN where it was not measured
     "error",  # standard error of the value (toy: deviation over seeds)
+    "sample",  # the images behind an accuracy, right or wrong (pag.report.outcomes.Sample); None: not recorded
     "chance",  # accuracy of naming the commonest class of the images, beside clean accuracies; NaN: not recorded
     "paper",
     "difference",
     "median_distance",  # Foolbox
     "weight",  # lambda of the run; NaN without alignment
+    "penalty",  # weight of the gradient-norm penalty; NaN without it
     "trained_norm",  # threat model of adversarial training; missing without it
     "trained_eps",
     "train_images",
     "hardware",
     "note",  # what is special about the data, e.g. "JPEG copy"
 ]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class FoolboxMetrics(_Record):
-    """One attack of the paper's Table 6."""
-
-    eps: float | None  # in the attack's own distance; None: the smallest perturbation that it found
-    accuracy: Accuracy
-    distance: str
-    median_distance: float | None = None
-
-
-class Metrics(_Record):
-    """results/metrics/<dataset>/<arch>/<method>.json"""
-
-    clean_accuracy: Accuracy
-    robust_accuracy: dict[str, dict[float, Accuracy | None]]  # norm -> radius -> AutoAttack accuracy
-    n_examples: Annotated[int, Field(ge=1)]  # images under attack
-    n_clean: Annotated[int, Field(ge=1)]  # images behind the clean accuracy
-    chance_accuracy: Accuracy | None = None  # of naming the commonest class of these images
-    alignment: Annotated[float, Field(ge=-1, le=1)] | None = None  # mean cosine with SBG on held-out images
-    alignment_weight: float | None = None
-    classes_per_image: int | str | None = None
-    seed: int
-    autoattack_warnings: list[str]
-    train_seconds: float | None = None
-    seconds_per_step: float | None = None
-    train_images: int | None = None
-    foolbox: dict[str, FoolboxMetrics] = Field({})
-    hardware: str
-    train_hardware: str | None = None  # beside the timings, where the training took place here
-    data_note: str | None = None
-    attack: str | None = None  # how it departs from AutoAttack's standard version: then the numbers are no results
-
-    @property
-    def note(self) -> str | None:
-        """What must stand beside every number of this file."""
-        return "; ".join(part for part in (self.data_note, self.attack) if part) or None
-
-
-class Spread(_Record):
-    """Mean and standard deviation over the toy seeds."""
-
-    mean: Accuracy
-    std: float
-    values: list[Accuracy]
-
-
-class ToyScores(_Record):
-    clean: Spread
-    pgd: Spread
-
-
-class ToyMetrics(_Record):
-    """results/metrics/toy.json"""
-
-    seeds: int
-    vanilla: ToyScores
-    nn: ToyScores
 
 
 @dataclass(frozen=True)
@@ -119,8 +59,15 @@ class Run:
     arch: str
     method: str
     metrics: Metrics
+    outcomes: Outcomes | None = None  # None: not recorded
+    penalty: float | None = None  # weight of the gradient-norm penalty
     variant: str | None = None  # a name under `variants` of conf
     study: Study | Literal["main"] = "main"
+    replica: bool = False  # a main run but for the training seed
+
+    @property
+    def name(self) -> str:
+        return self.variant or self.method
 
 
 @dataclass(frozen=True)
@@ -134,66 +81,50 @@ class Results:
 
 
 def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Results:
-    """Read `folder`/metrics and `folder`/timings for every dataset, architecture and method of `params`.
+    """Read the metrics, timings and outcomes of every dataset, architecture and method of `params`.
 
-    Raises ArtifactError when the file of a listed method is missing or is not a metrics file.
+    Raises ArtifactError when the file of a listed method is missing or is not a metrics file, or when an accuracy is
+    not the one of its outcomes.
     """
     runs = tuple(
-        Run(dataset, arch, method, _read(Metrics, *(_files(folder, f"{dataset}/{arch}/{method}.json"))))
+        _run(dataset, arch, method, params, confs[dataset], folder)
         for dataset in params.datasets
         for arch in params.archs
         for method in params.methods()
     )
     variants = tuple(
-        _variant_run(dataset, arch, name, confs[dataset], folder)
+        _run(dataset, arch, name, params, confs[dataset], folder)
         for dataset in params.variant_datasets
         for arch in params.variant_archs
         for name in params.variants
     )
-    toy = _read(ToyMetrics, folder / "metrics" / "toy.json") if params.point_sets else None
+    toy = read_record(ToyMetrics, folder / "metrics" / "toy.json") if params.point_sets else None
     rows = [row for run in (*runs, *variants) for row in _run_rows(run, confs[run.dataset])]
     rows += _toy_rows(toy) if toy else []
     scores = pd.DataFrame(rows, columns=COLUMNS)
-    numbers = ["eps", "value", "error", "chance", "paper", "median_distance", "weight", "trained_eps", "train_images"]
+    numbers = ["eps", "value", "error", "chance", "paper", "median_distance"]
+    numbers += ["weight", "penalty", "trained_eps", "train_images"]
     scores[numbers] = scores[numbers].astype("float64")
+    scores["replica"] = scores["replica"].eq(True)
     scores["difference"] = scores["value"] - scores["paper"]
     return Results(runs, variants, toy, scores)
 
 
-def _variant_run(dataset: str, arch: str, name: str, conf: Conf, folder: Path) -> Run:
-    variant = variant_of(conf, dataset, name)
-    metrics = _read(Metrics, *_files(folder, f"{dataset}/{arch}/{name}.json"))
-    return Run(dataset, arch, variant.method, metrics, name, variant.study)
-
-
-Record = TypeVar("Record", bound=_Record)
-
-
-def _files(folder: Path, name: str) -> list[Path]:
-    """The metrics of a run and, where its training took place here, the timings of it."""
-    timings = folder / "timings" / name
-    return [folder / "metrics" / name, *([timings] if timings.exists() else [])]
-
-
-def _read(record: type[Record], *paths: Path) -> Record:
-    """One record from the keys of one or several JSON files; errors name the file that was read last."""
-    content: dict[str, Any] = {}
-    try:
-        for path in paths:
-            content |= json.loads(require(path).read_text())
-        return record.model_validate(content)
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        message = f"{path}: {key}: {problem['msg']} (got {_short(problem['input'])})"
-        raise ArtifactError(f"{message}: delete it and run `dvc repro`") from None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder: Path) -> Run:
+    """A method of params.yaml or a variant of conf, with its metrics and outcomes."""
+    settings = run_of(name, dataset, arch, params, conf)
+    metrics = read_record(Metrics, *metrics_files(folder, f"{dataset}/{arch}/{name}.json"))
+    outcomes = read_outcomes(folder / "arrays" / dataset / "outcomes" / arch / f"{name}.npz")
+    penalty = settings.penalty if settings.method == "gradnorm" else None
+    run = Run(dataset, arch, settings.method, metrics, outcomes, penalty)
+    if name == settings.method:
+        return run
+    replica = False
+    if settings.method in params.methods():
+        main = run_of(settings.method, dataset, arch, params, conf)
+        another_seed = settings.training_seed != main.training_seed
+        replica = another_seed and replace(settings, name=main.name, training_seed=main.training_seed) == main
+    return replace(run, variant=name, study=variant_of(conf, dataset, name).study, replica=replica)
 
 
 def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
@@ -210,6 +141,8 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
         "method": run.method,
         "run": run.study,
         "variant": run.variant,
+        "replica": run.replica,
+        "penalty": run.penalty,
         "weight": metrics.alignment_weight,
         "trained_norm": trained.norm if trained else None,
         "trained_eps": trained.eps if trained else None,
@@ -218,15 +151,17 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
         "note": metrics.note,
     }
     clean = _accuracy("clean", "none", metrics.clean_accuracy, metrics.n_clean, paper.paper_clean(*name))
-    rows = [clean | {"chance": metrics.chance_accuracy}]
+    outcomes = run.outcomes
+    rows = [clean | {"chance": metrics.chance_accuracy, "sample": outcomes.clean if outcomes else None}]
+    rows.append(_accuracy("clean_attacked", "none", metrics.attacked_clean_accuracy, metrics.n_examples, None))
     for norm, radii in conf.evaluation.threat_models.items():
         measured = metrics.robust_accuracy.get(norm, {})
         for eps in radii:
             value = next((v for key, v in measured.items() if paper.same_radius(key, eps)), None)
             published = paper.paper_robust(*name, norm, eps)
-            rows.append(
-                _accuracy("robust", attack_name, value, metrics.n_examples, published) | {"norm": norm, "eps": eps}
-            )
+            row = _accuracy("robust", attack_name, value, metrics.n_examples, published)
+            sample = outcomes.robust(norm, eps) if outcomes and value is not None else None
+            rows.append(row | {"norm": norm, "eps": eps, "sample": sample})
     for attack in conf.evaluation.foolbox:
         result = metrics.foolbox.get(attack)
         published = paper.paper_foolbox(*name, attack)
@@ -237,7 +172,17 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
     rows.append({"measure": "alignment", "attack": "none", "value": metrics.alignment})
     timed_on = {"hardware": metrics.train_hardware or metrics.hardware}
     rows.append({"measure": "seconds_per_step", "attack": "none", "value": metrics.seconds_per_step} | timed_on)
+    for row in rows:
+        _check_sample(run, row)
     return [common | row for row in rows]
+
+
+def _check_sample(run: Run, row: dict[str, Any]) -> None:
+    """The metrics and the outcomes are of one evaluation."""
+    sample: Sample | None = row.get("sample")
+    if sample is not None and abs(sample.correct.mean() - row["value"]) > 1e-6:
+        where = f"{run.dataset}/{run.arch}/{run.name}: {row['measure']} accuracy {row['value']:.4f}"
+        raise ArtifactError(f"{where}, but {sample.correct.mean():.4f} by its outcomes: run `dvc repro`")
 
 
 def _accuracy(measure: str, attack: str, value: float | None, n: int, published: float | None) -> dict[str, Any]:

@@ -1,31 +1,43 @@
 """What a claim is made of: its registration, scores looked up in the table, comparisons with their margin.
 
-Accuracies of different classifiers are compared with the standard error of their difference, as if the images were
-independent draws; the spread over training seeds is not in it. "Beats" means above by more than that error, "at least"
-not below by more than it: one standard error, so single outcomes near a margin are weak evidence.
+A comparison asks whether a difference of two accuracies is above a margin, and answers yes or no where the 95 %
+interval of the difference (pag.report.difference) lies on one side of the margin, "undecided" where it contains it.
 
 A classifier that only guesses has a robust accuracy all the same, that of guessing. It satisfies no check, and a
 comparison with it is not judged.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
-from pag.report.formats import measured, method_name, percent, points, threat
+from pag.report.difference import Difference, Measurement, difference
+from pag.report.formats import measured, method_name, p_value, percent, points, threat
+from pag.report.outcomes import Sample
 
-BEATS = "“Beats” means above by more than one standard error of the difference."
+SLACK = 0.02  # "at least" forgives a loss this small
+CERTAINTY = (
+    "Comparisons are of the same images, image by image where the evaluation recorded them, and over training seeds "
+    "where both methods have several. A check is undecided if the 95 % interval of the difference contains what the "
+    "check asks for; p is that of a difference just so large. A claim does not hold if one of its checks fails, and is "
+    "undecided if none fails and one is undecided; intervals are not widened for the number of checks."
+)
+BEATS = "“Beats” means that the difference is above 0."
+AT_LEAST = f"“At least” means not more than {100 * SLACK:g} points below."
 CHANCE = (
     "A classifier is at chance level if its clean accuracy is not above that of naming the commonest class by more "
     "than two standard errors: it satisfies no check, and comparisons with it are not judged."
 )
-AT_LEAST = "“At least” means not below by more than one standard error of the difference."
 
 
 class NotTested(Exception):  # noqa: N818 (an outcome, not an error)
     """The scores do not contain what the claim's rule needs; the message says what is missing."""
+
+
+Verdict = Literal["yes", "no", "undecided", "not judged"]  # the last: what to compare with is at chance level
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,12 @@ class Check:
     """One comparison of a rule, written out with its numbers."""
 
     text: str
-    satisfied: bool | None  # None: the classifier to compare with is at chance level
+    verdict: Verdict
+
+
+def settled(text: str, satisfied: bool) -> Check:
+    """A check without a measure of its certainty."""
+    return Check(text, "yes" if satisfied else "no")
 
 
 # What one group of scores is: the main runs of a dataset and architecture; those and the λ sweep; those and the
@@ -64,19 +81,26 @@ def claim(number: int, statement: str, rule: str, scope: Scope = "arch") -> Call
     return register
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Score:
-    """An accuracy (or a mean of accuracies) with its standard error."""
+    """An accuracy (or a mean of accuracies) of one classifier, or of several that differ in their training seed."""
 
     method: str
-    value: float
-    error: float
+    measured: Measurement
     n: int
     learnt: bool  # the classifier is above chance level
 
+    @property
+    def value(self) -> float:
+        return self.measured.value
+
     def __str__(self) -> str:
         level = "" if self.learnt else ", at chance level"
-        return f"{method_name(self.method)} {measured(self.value, self.error)} % (n = {self.n}{level})"
+        seeds = self.measured.by_seed
+        if len(seeds) == 1:
+            return f"{method_name(self.method)} {measured(self.value, self.measured.error)} % (n = {self.n}{level})"
+        spread = f"{len(seeds)} seeds, deviation {percent(float(np.std(seeds, ddof=1)))}"
+        return f"{method_name(self.method)} {percent(self.value)} % ({spread}, n = {self.n}{level})"
 
 
 def methods_of(scores: pd.DataFrame) -> list[str]:
@@ -101,19 +125,31 @@ def smallest(scores: pd.DataFrame, norm: str) -> tuple[str, float]:
 
 
 def accuracy(scores: pd.DataFrame, method: str, norm: str | None = None, eps: float | None = None) -> Score:
-    """AutoAttack accuracy of the method's main run at a radius, or its clean accuracy without one."""
-    rows = scores[(scores["run"] == "main") & (scores["method"] == method)]
+    """AutoAttack accuracy of the method's main run and its replicas at a radius, or clean accuracy without one."""
+    own = scores[(scores["method"] == method) & ((scores["run"] == "main") | scores["replica"])]
     if norm is None:
-        rows, what = rows[rows["measure"] == "clean"], "clean accuracy"
+        rows, what = own[own["measure"] == "clean"], "clean accuracy"
     else:
-        rows = rows[(rows["measure"] == "robust") & (rows["norm"] == norm) & (rows["eps"] == eps)]
+        rows = own[(own["measure"] == "robust") & (own["norm"] == norm) & (own["eps"] == eps)]
         what = f"accuracy at {threat(norm, eps or 0)}"
-    rows = rows.dropna(subset=["value"])
-    if rows.empty:
+    rows = rows.dropna(subset=["value"]).sort_values("replica", kind="stable")
+    if rows.empty or rows["replica"].iloc[0]:
         raise NotTested(f"the {what} of {method}")
-    row = rows.iloc[0]
-    own = scores[(scores["run"] == "main") & (scores["method"] == method)]
-    return Score(method, float(row["value"]), float(row["error"]), int(row["n"]), learnt(own))
+    return scored(method, rows, learnt(own[~own["replica"]]))
+
+
+def scored(method: str, rows: pd.DataFrame, above_chance: bool) -> Score:
+    """The same accuracy of one or several training seeds, a row each, the main run's first."""
+    samples = [sample for sample in rows["sample"] if isinstance(sample, Sample)]
+    images = {sample.images for sample in samples}
+    recorded = len(samples) == len(rows) and len(images) == 1
+    found = Measurement(
+        by_seed=tuple(float(value) for value in rows["value"]),
+        error=float(rows["error"].iloc[0]),
+        images=images.pop() if recorded else None,
+        correct=np.stack([sample.correct for sample in samples]) if recorded else None,
+    )
+    return Score(method, found, int(rows["n"].iloc[0]), above_chance)
 
 
 def learnt(scores: pd.DataFrame) -> bool:
@@ -122,12 +158,19 @@ def learnt(scores: pd.DataFrame) -> bool:
     return not (clean["value"] <= clean["chance"] + 2 * clean["error"]).any()
 
 
-def mean_accuracy(scores: pd.DataFrame, method: str, models: list[tuple[str, float]]) -> Score:
+def mean_accuracy(scores: pd.DataFrame, method: str, models: Sequence[tuple[str, float]]) -> Score:
     """Mean over threat models; the same images are behind each, so the error is the mean of their errors."""
     parts = [accuracy(scores, method, *model) for model in models]
-    size = len(parts)
-    value, error = sum(p.value for p in parts) / size, sum(p.error for p in parts) / size
-    return Score(method, value, error, parts[0].n, parts[0].learnt)
+    by_seed = zip(*(part.measured.by_seed for part in parts), strict=True)
+    correct = [part.measured.correct for part in parts if part.measured.correct is not None]
+    recorded = len(correct) == len(parts)
+    found = Measurement(
+        by_seed=tuple(float(np.mean(values)) for values in by_seed),
+        error=float(np.mean([part.measured.error for part in parts])),
+        images=parts[0].measured.images if recorded else None,
+        correct=np.mean(correct, axis=0) if recorded else None,
+    )
+    return Score(method, found, parts[0].n, parts[0].learnt)
 
 
 def reaches(value: float, needed: float) -> bool:
@@ -136,26 +179,33 @@ def reaches(value: float, needed: float) -> bool:
 
 
 def beats(where: str, ours: Score, other: Score) -> Check:
-    text, difference, error = _compare(where, ours, other)
-    return Check(text, judged(ours, other, difference > error))
+    return gains(where, ours, other, 0.0)
 
 
 def at_least(where: str, ours: Score, other: Score) -> Check:
-    text, difference, error = _compare(where, ours, other)
-    return Check(text, judged(ours, other, difference >= -error))
+    return gains(where, ours, other, -SLACK)
 
 
-def gains(where: str, ours: Score, other: Score, needed: float) -> Check:
-    gain = ours.value - other.value
-    text = f"{where}: {ours}, {other}: {points(gain)} points, needs {points(needed)}"
-    return Check(text, judged(ours, other, reaches(gain, needed)))
+def gains(where: str, ours: Score, other: Score, margin: float) -> Check:
+    """Whether ours − other is above the margin, as far as the data tell."""
+    if min(len(ours.measured.by_seed), len(other.measured.by_seed)) < 2:
+        ours, other = _first_seed(ours), _first_seed(other)
+    found = difference(ours.measured, other.measured)
+    low, high = found.interval
+    how = "paired" if found.paired else "not paired"
+    needed = f"must be above {100 * margin:+g}" if margin else "must be above 0"
+    spread = f"{points(found.value)} points, 95 % interval {points(low)} to {points(high)}, {how}"
+    return Check(f"{where}: {ours}, {other}: {spread}; {needed}, {p_value(found.p(margin))}", _verdict(ours, other, found, margin))
 
 
-def judged(ours: Score, other: Score, satisfied: bool) -> bool | None:
-    """The outcome of a comparison of two accuracies, with what chance level makes of it."""
-    return (ours.learnt and satisfied) if other.learnt else None
+def _first_seed(score: Score) -> Score:
+    return Score(score.method, score.measured.first_seed(), score.n, score.learnt)
 
 
-def _compare(where: str, ours: Score, other: Score) -> tuple[str, float, float]:
-    difference, error = ours.value - other.value, (ours.error**2 + other.error**2) ** 0.5
-    return f"{where}: {ours}, {other}: {points(difference)} ± {percent(error)} points", difference, error
+def _verdict(ours: Score, other: Score, found: Difference, margin: float) -> Verdict:
+    low, high = found.interval
+    if not other.learnt:
+        return "not judged"
+    if not ours.learnt or high <= margin:
+        return "no"
+    return "yes" if low >= margin else "undecided"
