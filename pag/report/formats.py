@@ -51,6 +51,15 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
+def duration(seconds: float | None) -> str:
+    """'45 s', '12 min', '1.5 h', 'missing'."""
+    if seconds is None:
+        return MISSING
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def measured(value: float | None, error: float | None) -> str:
     """'74.5 ± 2.2' in percent, 'missing' where there is no number."""
     if value is None or math.isnan(value):

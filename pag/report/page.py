@@ -15,7 +15,7 @@ from pag.report.judgement import Finding, judge
 from pag.report.paper import load_paper
 from pag.report.paper_tables import paper_sections
 from pag.report.results import Results, Run, read_results
-from pag.report.rules import CHANCE, CLAIMS, Claim
+from pag.report.rules import CERTAINTY, CHANCE, CLAIMS, Claim
 from pag.report.studies import study_sections
 from pag.report.style import save
 
@@ -59,7 +59,8 @@ def _page(params: Params, confs: dict[str, Conf], results: Results, shown: Seque
         sections.append(_figures(dataset, shown))
     if results.toy is not None:
         sections += ["## Toy data", _toy(results), _figures("toy", shown)]
-    sections.append(_warnings((*results.runs, *results.variants)))
+    runs = (*results.runs, *results.variants)
+    sections += [_warnings(runs), _sanity(runs)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -79,8 +80,7 @@ def _introduction(params: Params, results: Results) -> str:
             *([f"- Variants: {', '.join(params.variants)}"] if params.variants else []),
             *([f"- Machine: {machines}"] if machines else []),
             "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial (Agresti and Coull), "
-            "over the n images behind a number, without the spread over training seeds. Comparisons allow for one "
-            "such error.",
+            "over the n images behind a number, without the spread over training seeds.",
             "- Every number as CSV: [tables/all.csv](tables/all.csv)",
         ]
     )
@@ -102,6 +102,7 @@ def _claims(findings: Sequence[Finding], scores: pd.DataFrame) -> str:
 
     overview = tables.markdown(["", "Claim", "Outcome"], [[str(c.number), c.statement, outcomes(c)] for c in CLAIMS])
     lines = ["## Claims", "", overview.replace("| :-- | --: | --: |", "| :-- | :-- | :-- |")]
+    lines += ["", CERTAINTY]
     recorded = scores.loc[(scores["measure"] == "clean") & (scores["dataset"] != "toy"), "chance"].notna()
     lines += ["", CHANCE] if recorded.all() else []  # metrics of earlier versions lack it
     for claim in CLAIMS:
@@ -114,8 +115,7 @@ def _claims(findings: Sequence[Finding], scores: pd.DataFrame) -> str:
 
 def _finding(finding: Finding) -> list[str]:
     missing = f" (missing: {finding.missing})" if finding.missing else ""
-    words = {True: "yes", False: "no", None: "not judged"}
-    checks = [f"- {words[check.satisfied]} — {check.text}" for check in finding.checks]
+    checks = [f"- {check.verdict} — {check.text}" for check in finding.checks]
     return [f"**{finding.group}: {finding.outcome}**{missing}", *([""] if checks else []), *checks]
 
 
@@ -130,7 +130,8 @@ def _architecture(dataset: str, arch: str, results: Results) -> list[str]:
     scores = results.scores[(results.scores["dataset"] == dataset) & (results.scores["arch"] == arch)]
     if runs:
         parts += _main_runs(dataset, arch, runs, _scores(results, dataset, arch))
-    return [*parts, *study_sections(variants, scores[scores["run"] != "main"])]
+    parts += study_sections([*runs, *variants], scores)
+    return [*parts, "#### Training cost", tables.cost_table([*runs, *variants])]
 
 
 def _main_runs(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:
@@ -145,7 +146,7 @@ def _main_runs(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFram
             "distance. “none”: the smallest perturbation found counts, whatever its size.",
             foolbox,
         ]
-    return [*parts, "Training cost:", tables.cost_table(runs)]
+    return parts
 
 
 def _toy(results: Results) -> str:
@@ -160,15 +161,29 @@ def _figures(dataset: str, shown: Sequence[Illustration]) -> str:
 
 
 def _warnings(runs: Sequence[Run]) -> str:
-    flags = [
-        f"- {run.dataset} / {run.arch} / {run.variant or method_name(run.method)}: {warning}"
-        for run in runs
-        for warning in run.metrics.autoattack_warnings
-    ]
+    """AutoAttack's flags, and apart from them our notes on how it was run."""
+    flags = [f"- {_name(run)}: {flag}" for run in runs for flag in run.metrics.flags]
+    notes = [f"- {run.dataset}: {note}" for run in runs for note in run.metrics.notes]
     intro = "What AutoAttack itself flagged as a reason to distrust one of its numbers:"
-    return "\n".join(
-        ["## AutoAttack warnings", "", *([intro, "", *flags] if flags else ["AutoAttack flagged nothing."])]
-    )
+    lines = ["## AutoAttack warnings", "", *([intro, "", *flags] if flags else ["AutoAttack flagged nothing."])]
+    if notes:
+        lines += ["", "How the attacks differ from the standard version here:", "", *dict.fromkeys(notes)]
+    return "\n".join(lines)
+
+
+def _sanity(runs: Sequence[Run]) -> str:
+    """Empty where no run was asked for the checks."""
+    lines = [
+        f"- {_name(run)}: **{'passed' if check.passed else 'failed'}** — {check.name}: {check.detail}"
+        for run in runs
+        for check in run.metrics.sanity or ()
+    ]
+    intro = "Signs of an evaluation that flatters, looked for in attacks of their own:"
+    return "\n".join(["## Sanity checks", "", intro, "", *lines]) if lines else ""
+
+
+def _name(run: Run) -> str:
+    return f"{run.dataset} / {run.arch} / {run.variant or method_name(run.method)}"
 
 
 def _groups(results: Results) -> dict[tuple[str, str], list[Run]]:

@@ -195,7 +195,10 @@ def gains(where: str, ours: Score, other: Score, margin: float) -> Check:
     how = "paired" if found.paired else "not paired"
     needed = f"must be above {100 * margin:+g}" if margin else "must be above 0"
     spread = f"{points(found.value)} points, 95 % interval {points(low)} to {points(high)}, {how}"
-    return Check(f"{where}: {ours}, {other}: {spread}; {needed}, {p_value(found.p(margin))}", _verdict(ours, other, found, margin))
+    return Check(
+        f"{where}: {ours}, {other}: {spread}; {needed}, {p_value(found.p(margin))}",
+        _verdict(ours, other, found, margin),
+    )
 
 
 def _first_seed(score: Score) -> Score:

@@ -16,7 +16,7 @@ from pag.report.tables import markdown
 
 CAPTIONS: dict[Study, tuple[str, str]] = {
     "sweep": ("λ sweep", "One run per λ."),
-    "seeds": ("Training seeds", "Rows of several seeds: mean ± standard deviation over them."),
+    "seeds": ("Training seeds", "Rows of several seeds, main runs included: mean ± standard deviation over them."),
     "other": ("Other variants", "Further variants of the conf."),
 }
 NORM_COLOURS = {"L2": "#0072B2", "Linf": "#D55E00"}
@@ -29,24 +29,39 @@ class Setting:
 
     method: str
     weight: float | None
+    penalty: float | None
     classes_per_image: int | str | None
     name: str | None  # of a variant that is neither a sweep's nor a study's
 
     @classmethod
     def of(cls, run: Run) -> "Setting":
         metrics, name = run.metrics, run.variant if run.study == "other" else None
-        return cls(run.method, metrics.alignment_weight, metrics.classes_per_image, name)
+        return cls(run.method, metrics.alignment_weight, run.penalty, metrics.classes_per_image, name)
 
 
 def study_sections(runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:
-    """Markdown of each study among the variants of one dataset and architecture; `scores` are theirs."""
+    """Markdown of each study among the variants of one dataset and architecture; main runs complete the seeds.
+
+    `runs` and `scores` are all those of the dataset and architecture.
+    """
     sections = []
     for study, (title, about) in CAPTIONS.items():
         chosen = [run for run in runs if run.study == study]
-        if chosen:
-            caption = f"{about} Percent: measured ± standard error of the images behind it, unless said otherwise."
-            sections.append(f"#### {title}\n\n{caption}\n\n{study_table(chosen, scores)}")
+        if not chosen:
+            continue
+        if study == "seeds":
+            chosen = [*_main_seeds(runs, chosen), *chosen]
+        caption = f"{about} Percent: measured ± standard error of the images behind it, unless said otherwise."
+        sections.append(f"#### {title}\n\n{caption}\n\n{study_table(chosen, scores)}")
     return sections
+
+
+def _main_seeds(runs: Sequence[Run], variants: Sequence[Run]) -> list[Run]:
+    """The main runs that are one more seed of a setting among the variants."""
+    known = {(Setting.of(run), run.metrics.seed) for run in variants}
+    settings = {setting for setting, _ in known}
+    main = [run for run in runs if run.study == "main" and Setting.of(run) in settings]
+    return [run for run in main if (Setting.of(run), run.metrics.seed) not in known]
 
 
 def study_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
@@ -57,13 +72,14 @@ def study_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
     models = [(str(n), float(e)) for n, e in robust[["norm", "eps"]].drop_duplicates().itertuples(index=False)]
     rows = []
     for setting, members in settings.items():
-        own = scores[scores["variant"].isin([run.variant for run in members])]
+        own = scores[scores["variant"].fillna(scores["method"]).isin([run.name for run in members])]
         attacked = own[own["measure"] == "robust"]
         cells = [_spread(own[own["measure"] == "clean"])]
         cells += [_spread(attacked[(attacked["norm"] == norm) & (attacked["eps"] == eps)]) for norm, eps in models]
         seeds = ", ".join(str(run.metrics.seed) for run in members)
         sizes = [str(members[0].metrics.n_clean), str(members[0].metrics.n_examples)]
-        name = method_name(setting.method) + (f" ({setting.name})" if setting.name else "")
+        name = method_name(setting.method) + ("" if setting.penalty is None else f" {setting.penalty:.3g}")
+        name += f" ({setting.name})" if setting.name else ""
         weight = "" if setting.weight is None else f"{setting.weight:g}"
         count = "" if setting.classes_per_image is None else str(setting.classes_per_image)
         alignment = _cosine(own[own["measure"] == "alignment"])

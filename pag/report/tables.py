@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pag.report.formats import MISSING, NORM_NAMES, compared, method_name, radius, threat
+from pag.report.formats import MISSING, NORM_NAMES, compared, duration, method_name, percent, radius, threat
 from pag.report.paper import variant_mark
 from pag.report.results import Run
 
@@ -16,6 +16,8 @@ TIDY = {
     "run": "run",
     "variant": "variant",
     "weight": "lambda",
+    "penalty": "penalty",
+    "measure": "measure",
     "attack": "attack",
     "norm": "norm",
     "eps": "eps",
@@ -33,7 +35,7 @@ TIDY = {
 
 def tidy_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Every accuracy of the experiment, one per row; fractions in [0, 1], empty where missing."""
-    accuracies = scores[scores["measure"].isin(["clean", "robust", "foolbox"])]
+    accuracies = scores[scores["measure"].isin(["clean", "clean_attacked", "robust", "foolbox"])]
     return accuracies[list(TIDY)].rename(columns=TIDY)
 
 
@@ -47,6 +49,7 @@ def wide_table(runs: Sequence[Run], scores: pd.DataFrame) -> pd.DataFrame:
         row |= {"clean_accuracy": run.metrics.clean_accuracy, "n_clean": run.metrics.n_clean}
         for score in own[own["measure"] == "robust"].to_dict("records"):
             row[f"robust_accuracy_{score['norm']}_{radius(float(score['eps']))}"] = score["value"]
+        row |= {"attacked_clean_accuracy": run.metrics.attacked_clean_accuracy}
         row |= {"n_attacked": run.metrics.n_examples, "alignment": run.metrics.alignment}
         row |= {"note": run.metrics.note}
         row |= {"train_seconds": run.metrics.train_seconds, "seconds_per_step": run.metrics.seconds_per_step}
@@ -66,7 +69,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def accuracy_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
     """Clean and AutoAttack accuracies of one dataset and architecture in percent, beside the paper's."""
-    accuracies = scores[scores["measure"].isin(["clean", "robust"])]
+    accuracies = scores[scores["measure"].isin(["clean", "clean_attacked", "robust"])]
     models = accuracies[accuracies["measure"] == "robust"][["norm", "eps"]].drop_duplicates()
     names = [threat(str(norm), float(eps)) for norm, eps in models.itertuples(index=False)]
     rows = []
@@ -77,19 +80,20 @@ def accuracy_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
         alignment = MISSING if run.metrics.alignment is None else f"{run.metrics.alignment:.3f}"
         sizes = str(run.metrics.n_clean), str(run.metrics.n_examples)
         rows.append([method_name(run.method), weight, cells[0], sizes[0], *cells[1:], sizes[1], alignment])
-    return markdown(["Method", "λ", "Clean", "n clean", *names, "n attacked", "Alignment"], rows)
+    return markdown(["Method", "λ", "Clean", "n clean", "Clean, attacked", *names, "n attacked", "Alignment"], rows)
 
 
 def accuracy_caption(dataset: str, arch: str, scores: pd.DataFrame) -> str:
     """What the cells of `accuracy_table` mean."""
     accuracies = scores[scores["measure"].isin(["clean", "robust"])]
+    attacked = "“Clean, attacked” is the clean accuracy of exactly the images under attack."
     if not accuracies["paper"].notna().any():
-        return f"Percent: measured ± standard error. The paper has no numbers for {dataset} / {arch}."
+        return f"Percent: measured ± standard error. {attacked} The paper has no numbers for {dataset} / {arch}."
     mark = variant_mark(dataset)
     what = f"; measured on a {mark} of the paper's images" if mark else ""
     return (
         "Percent: measured ± standard error, and where the paper has a number / paper / difference in points"
-        f"{what}. The paper attacked the full test set."
+        f"{what}. {attacked} The paper attacked the full test set."
     )
 
 
@@ -103,7 +107,8 @@ def foolbox_table(runs: Sequence[Run], scores: pd.DataFrame) -> str | None:
         own = results[results["attack"] == attack]
         known = own.dropna(subset=["value"])
         limit = MISSING if known.empty else _limit(known.iloc[0])
-        rows.append([str(attack), limit, *[_foolbox_cell(score) for score in own.itertuples()]])
+        cells = [_foolbox_cell(run, score) for run, score in zip(runs, own.itertuples(), strict=True)]
+        rows.append([str(attack), limit, *cells])
     header = [f"{method_name(run.method)} (n = {run.metrics.n_examples})" for run in runs]
     return markdown(["Attack", "radius", *header], rows)
 
@@ -119,25 +124,31 @@ def toy_table(scores: pd.DataFrame) -> str:
 
 
 def cost_table(runs: Sequence[Run]) -> str:
-    """Training time of each method of one dataset and architecture."""
+    """Training time of each run of one dataset and architecture, and of all together."""
     rows = []
     for run in runs:
-        seconds, step = run.metrics.train_seconds, run.metrics.seconds_per_step
-        total = MISSING if seconds is None else f"{seconds:.1f}"
+        step = run.metrics.seconds_per_step
         per_step = MISSING if step is None else f"{1000 * step:.2f}"
-        rows.append([method_name(run.method), total, per_step, run.metrics.hardware])
-    return markdown(["Method", "training (s)", "per step (ms)", "machine"], rows)
+        machine = run.metrics.train_hardware or run.metrics.hardware
+        name = run.variant or method_name(run.method)
+        rows.append([name, duration(run.metrics.train_seconds), per_step, machine])
+    known = [run.metrics.train_seconds for run in runs if run.metrics.train_seconds is not None]
+    if len(known) > 1:
+        rows.append([f"{len(known)} runs", duration(sum(known)), "", ""])
+    return markdown(["Run", "training", "per step (ms)", "machine"], rows)
 
 
 def _cell(score: object) -> str:
     return compared(score.value, score.error, score.paper)  # type: ignore[attr-defined]
 
 
-def _foolbox_cell(score: object) -> str:
-    """The accuracy cell, followed by the median size of the perturbations that succeeded."""
-    distance = score.median_distance  # type: ignore[attr-defined]
-    text = _cell(score)
-    return text if math.isnan(distance) else f"{text} (median {distance:.3g})"
+def _foolbox_cell(run: Run, score: object) -> str:
+    """The accuracy cell, the clean accuracy of the same images, the median size of perturbations that succeeded."""
+    distance, result = score.median_distance, run.metrics.foolbox.get(score.attack)  # type: ignore[attr-defined]
+    clean = None if result is None else result.clean_accuracy
+    about = [] if clean is None else [f"clean {percent(clean)}"]
+    about += [] if math.isnan(distance) else [f"median {distance:.3g}"]
+    return _cell(score) + (f" ({', '.join(about)})" if about else "")
 
 
 def _limit(score: pd.Series) -> str:

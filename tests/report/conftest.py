@@ -43,9 +43,10 @@ ACCURACIES = {
 def metrics_of(numbers: tuple[float, ...]) -> dict[str, Any]:
     """The content of a metrics file, as the evaluation stage writes it."""
     clean, l2, l2_large, linf, linf_large, alignment, step = numbers
-    blur = {"eps": 2.0, "accuracy": 0.5, "distance": "L2", "median_distance": 1.25}
+    blur = {"eps": 2.0, "accuracy": 0.5, "clean_accuracy": clean, "distance": "L2", "median_distance": 1.25}
     return {
         "clean_accuracy": clean,
+        "attacked_clean_accuracy": clean - 0.015,
         "robust_accuracy": {"L2": {"0.5": l2, "1.0": l2_large}, "Linf": {"0.1": linf, "0.2": linf_large}},
         "n_examples": 200,
         "n_clean": 360,
@@ -59,6 +60,7 @@ def metrics_of(numbers: tuple[float, ...]) -> dict[str, Any]:
         "seconds_per_step": step,
         "train_images": 1293,
         "foolbox": {"GaussianBlurAttack": blur},
+        "sanity": None,
         "hardware": "2 CPU cores",
         "data_note": None,
         "of_a_later_version": True,
@@ -97,6 +99,20 @@ class Experiment:
         content = json.loads(self.metrics_path(method).read_text())
         content["robust_accuracy"][norm][eps] = value
         self.write_metrics(method, content)
+
+    def write_outcomes(self, method: str, radius: dict[str, np.ndarray], clean: np.ndarray, **more: np.ndarray) -> None:
+        """Of the first images of the split, and the metrics that follow from them. radius: norm → (N,)."""
+        rows = more.pop("rows", np.arange(len(radius["L2"])))
+        arrays = {"rows": rows, "labels": rows % 10, "clean_correct": clean}
+        path = self.folder / "arrays" / "digits" / "outcomes" / "cnn" / f"{method}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **arrays, **{f"radius_{norm}": values for norm, values in radius.items()}, **more)
+        robust = {
+            norm: {str(eps): float((radius[norm] > eps).mean()) for eps in radii}
+            for norm, radii in self.evaluation["threat_models"].items()
+        }
+        sizes = {"n_examples": len(rows), "n_clean": len(clean)}
+        self.change(method, clean_accuracy=float(clean.mean()), robust_accuracy=robust, **sizes)
 
     def write_all(self, dataset: str = "digits", arch: str = "cnn") -> None:
         for method, numbers in ACCURACIES.items():

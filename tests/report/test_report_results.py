@@ -53,7 +53,8 @@ def test_a_radius_without_a_measurement_is_missing(metrics):
     assert math.isnan(cell(results.scores, "sbg", "robust", "L2", 2.0)["value"])
     lines = accuracy_table(results.runs, results.scores[results.scores["dataset"] == "digits"]).splitlines()
     assert "| L2 0.5 | L2 1 | L2 2 |" in lines[0]
-    assert "| 97.5 ± 0.9 | 360 | missing | 20.0 ± 2.8 | missing |" in next(line for line in lines if "| SBG |" in line)
+    line = next(line for line in lines if "| SBG |" in line)
+    assert "| 97.5 ± 0.9 | 360 | 96.0 ± 1.5 | missing | 20.0 ± 2.8 | missing |" in line
 
 
 def test_the_papers_number_and_the_difference_stand_beside_ours(metrics):
@@ -92,22 +93,24 @@ def test_markdown_cell_has_measured_paper_and_difference(metrics):
     scores = results.scores[results.scores["dataset"] == "cifar10"]
     line = next(line for line in accuracy_table(results.runs, scores).splitlines() if "| SBG |" in line)
     expected = (
-        "| SBG | 2 | 97.5 ± 0.9 / 78.56 / +18.9 | 360 | 80.0 ± 2.8 / 55.39 / +24.6 | 20.0 ± 2.8 / 30.43 / -10.4 |"
+        "| SBG | 2 | 97.5 ± 0.9 / 78.56 / +18.9 | 360 | 96.0 ± 1.5 "
+        "| 80.0 ± 2.8 / 55.39 / +24.6 | 20.0 ± 2.8 / 30.43 / -10.4 |"
     )
     assert line == f"{expected} missing / 23.97 / – | 95.0 ± 1.6 | 200 | 0.720 |"
     foolbox = foolbox_table(results.runs, scores)
     assert "GaussianBlurAttack | L2 2 |" in foolbox
-    assert "50.0 ± 3.5 / 51.54 / -1.5 (median 1.25)" in foolbox
+    assert "50.0 ± 3.5 / 51.54 / -1.5 (clean 97.5, median 1.25)" in foolbox
 
 
 def test_tidy_and_wide_csv_hold_the_same_numbers(metrics):
     results = read(metrics)
     tidy = tidy_table(results.scores)
     assert list(tidy.columns[:3]) == ["dataset", "arch", "method"]
-    assert len(tidy[tidy["dataset"] == "digits"]) == 8 * (1 + 4 + 2)  # methods × (clean, radii, Foolbox attacks)
+    assert len(tidy[tidy["dataset"] == "digits"]) == 8 * (2 + 4 + 2)  # methods × (clean, radii, Foolbox attacks)
     wide = wide_table(results.runs, results.scores[results.scores["dataset"] == "digits"]).set_index("method")
     assert wide.loc["nn", "robust_accuracy_Linf_0.2"] == 0.07
     assert wide.loc["nn", "n_attacked"] == 200
+    assert wide.loc["nn", "attacked_clean_accuracy"] == 0.975
     assert wide.loc["oi", "alignment"] == 0.31
 
 
