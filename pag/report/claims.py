@@ -256,7 +256,7 @@ def gains_by_direction(scores: pd.DataFrame) -> list[Check]:
     if not {"sbg", "gradnorm"} <= set(methods_of(scores)):
         raise NotTested("runs of sbg and gradnorm")
     penalised = scores[scores["method"] == "gradnorm"].assign(run="main")  # of each run in turn
-    names = penalised["variant"].astype(object).mask(penalised["replica"]).fillna("gradnorm")
+    names = penalised["name"].mask(penalised["replica"], "gradnorm")
     runs = {str(name): own for name, own in penalised.groupby(names)}
     clean, models = accuracy(scores, "sbg"), threat_models(scores)
 

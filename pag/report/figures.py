@@ -1,19 +1,18 @@
 """Figures drawn from the scores, and the list of all figures of the report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from pag.foundation.config.params import Params
 from pag.report import arrays
 from pag.report.arrays import ToyMap
-from pag.report.formats import NORM_NAMES, REALIZATION_NAMES, method_name, radius
+from pag.report.curves import curves_figure, with_curves
+from pag.report.formats import REALIZATION_NAMES, method_name
 from pag.report.grids import (
     Panel,
     classifier_gradients_figure,
@@ -21,14 +20,14 @@ from pag.report.grids import (
     large_eps_figure,
     noise_level_figure,
     realization_figure,
+    targets_figure,
 )
-from pag.report.labels import label_points
-from pag.report.results import QUICK, Results
+from pag.report.results import Results
+from pag.report.scatter import ALIGNMENT, CLEAN, scatter_figure
 from pag.report.studies import sweep_of, weight_figure
-from pag.report.style import PLOT_DPI, colour, house_style, marker
+from pag.report.style import PLOT_DPI, house_style
 
 CLASS_COLOURS = ("#0072B2", "#D55E00")
-SMALLEST_SPAN = 0.05  # of the alignment axis
 CLASS_AREAS = ("#CFE3F1", "#F9DFCC")
 
 
@@ -60,17 +59,12 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
         if len(main):
             for arch in params.archs:
                 methods = {method_name(method): method for method in params.methods()}
+                yield from _targets(dataset, arch, params.methods(), home)
                 yield _large_eps(dataset, arch, methods, home, f"{dataset}-{arch}-large-eps")
                 yield _classifier_gradients(dataset, arch, methods, home)
-        if main.loc[main["measure"] == "alignment", "value"].notna().any():  # it is not measured on validation images
-            yield Illustration(
-                f"{dataset}-alignment",
-                dataset,
-                "Robust accuracy at the smallest radius of each norm against the mean cosine between the input "
-                "gradients of the classifier and SBG on held-out images; bars are one standard error.",
-                alignment_figure(dataset, main),
-            )
+        yield from _scatters(dataset, scores)
         for arch in dict.fromkeys(scores["arch"]):
+            yield from _curves(dataset, arch, results)
             yield from _sweeps(dataset, arch, results, home)
     if results.toy is not None:
         toy = arrays.read_toy(folder / "arrays" / "toy.npz")
@@ -112,6 +106,47 @@ def _classifier_gradients(dataset: str, arch: str, methods: dict[str, str], home
     return Illustration(name, dataset, caption, classifier_gradients_figure(dataset, arch, panels))
 
 
+def _scatters(dataset: str, scores: pd.DataFrame) -> Iterator[Illustration]:
+    if scores.empty:
+        return
+    points = (
+        "Robust accuracy at the smallest radius of each norm against {}. A point per run, the small ones are variants; "
+        "a line joins the runs of a method over its weight, which stands beside them. Bars are one standard error; "
+        "further training seeds of a main run have none."
+    )
+    drawn = scatter_figure(dataset, scores, CLEAN)
+    yield Illustration(f"{dataset}-clean", dataset, points.format("clean accuracy"), drawn)
+    if scores.loc[scores["measure"] == "alignment", "value"].notna().any():  # not measured on validation images
+        what = "the mean cosine between the input gradients of the classifier and SBG on held-out images"
+        drawn = scatter_figure(dataset, scores, ALIGNMENT)
+        yield Illustration(f"{dataset}-alignment", dataset, points.format(what), drawn)
+
+
+def _curves(dataset: str, arch: str, results: Results) -> Iterator[Illustration]:
+    runs = with_curves([run for run in results.runs if (run.dataset, run.arch) == (dataset, arch)])
+    if runs:
+        caption = (
+            f"Accuracy over the radius of a quick attack ({arch}, {runs[0].metrics.n_examples} images): it bounds "
+            "AutoAttack's accuracy from above, and is for the shape of the curves."
+        )
+        yield Illustration(f"{dataset}-{arch}-curves", dataset, caption, curves_figure(dataset, arch, runs))
+
+
+def _targets(dataset: str, arch: str, methods: Sequence[str], home: Path) -> Iterator[Illustration]:
+    """Vanilla, adversarial training and SBG side by side, where all ran."""
+    trained = next((method for method in ("at-l2", "at-linf") if method in methods), None)
+    if trained is None or not {"vanilla", "sbg"} <= set(methods):
+        return
+    grids = {m: arrays.read_large_eps(home / "large_eps" / arch / f"{m}.npz") for m in ("vanilla", trained, "sbg")}
+    eps = grids["vanilla"].eps
+    caption = (
+        f"Test images, and what a targeted attack of L2 radius {eps:g} towards the class after their own makes of "
+        f"them, per classifier ({arch})."
+    )
+    drawn = targets_figure(dataset, arch, eps, [Panel(method_name(m), grid) for m, grid in grids.items()])
+    yield Illustration(f"{dataset}-{arch}-targets", dataset, caption, drawn)
+
+
 def _sweeps(dataset: str, arch: str, results: Results, home: Path) -> Iterator[Illustration]:
     """Numbers and pictures over λ, for each method that was swept."""
     runs = [run for run in results.variants if (run.dataset, run.arch, run.study) == (dataset, arch, "sweep")]
@@ -139,56 +174,11 @@ def _large_eps(dataset: str, arch: str, files: dict[str, str], home: Path, name:
     return Illustration(name, dataset, caption, large_eps_figure(dataset, arch, eps, panels))
 
 
-def alignment_figure(dataset: str, scores: pd.DataFrame) -> Figure:
-    """One panel per architecture (row) and norm (column): robust accuracy over alignment, a labelled point a method."""
-    archs = list(dict.fromkeys(scores["arch"]))
-    robust = scores[scores["attack"].isin(["AutoAttack", QUICK])]
-    attacks = " and ".join(robust["attack"].unique())
-    norms = list(dict.fromkeys(robust["norm"]))
-    with house_style():
-        figure = Figure(figsize=(4.8 * len(norms), 4.0 * len(archs)), dpi=PLOT_DPI, layout="constrained")
-        panels = figure.subplots(len(archs), len(norms), squeeze=False)
-        drawn = []
-        for row, arch in zip(panels, archs, strict=True):
-            aligned = scores[(scores["arch"] == arch) & (scores["measure"] == "alignment")]
-            alignment = aligned.set_index("method")["value"]
-            for axes, norm in zip(row, norms, strict=True):
-                group = robust[(robust["arch"] == arch) & (robust["norm"] == norm)]
-                eps = group["eps"].min()
-                drawn.append((axes, _scatter(axes, group[group["eps"] == eps], alignment)))
-                axes.set(xlabel="alignment (mean cosine with SBG)", ylabel=f"{attacks} accuracy (%)")
-                axes.set_title(f"{dataset} / {arch}, {NORM_NAMES[norm]} radius {radius(eps)}")
-        figure.draw_without_rendering()  # settles the layout, which the places of the labels depend on
-        for axes, points in drawn:
-            names, colours = [method_name(m) for _, _, m in points], [colour(m) for _, _, m in points]
-            label_points(axes, [(x, y) for x, y, _ in points], names, colours)
-        return figure
-
-
-def _scatter(axes: Axes, rows: pd.DataFrame, alignment: pd.Series) -> list[tuple[float, float, str]]:
-    """Draw a point with its error bar per method; returns (alignment, accuracy in percent, method)."""
-    points = []
-    for row in rows.to_dict("records"):
-        method, y = str(row["method"]), 100 * float(row["value"])
-        x = float(alignment[method])
-        if np.isnan(x) or np.isnan(y):
-            continue
-        axes.errorbar(x, y, yerr=100 * float(row["error"]), elinewidth=1, color=colour(method))
-        axes.plot(x, y, color=colour(method), marker=marker(method), markersize=7.5, markeredgecolor="white")
-        points.append((x, y, method))
-    axes.margins(x=0.15)
-    low, high = axes.get_xlim()
-    widen = max(0.0, SMALLEST_SPAN - (high - low)) / 2  # equal alignments must not look like an order
-    axes.set_xlim(low - widen, high + widen)
-    axes.set_ylim(-4, 108)
-    axes.set_yticks(range(0, 101, 20))
-    return points
-
-
 def toy_figure(toy: ToyMap) -> Figure:
     """Decision regions of vanilla and NN side by side, with the test points."""
     with house_style():
         figure = Figure(figsize=(7.2, 6.4), dpi=PLOT_DPI, layout="constrained")
+        figure.suptitle("Toy data: predicted classes", x=0.012, ha="left", fontweight="bold")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         extent = (toy.grid_x[0], toy.grid_x[-1], toy.grid_y[0], toy.grid_y[-1])
         for axes, title, regions in zip(panels, ("Vanilla", "NN alignment"), (toy.vanilla, toy.nn), strict=True):

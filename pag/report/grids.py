@@ -15,6 +15,7 @@ MAX_CLASSES = 10  # columns of a grid; a dataset of more classes shows its first
 MAX_ROWS = 10
 NAME_LENGTH = 11  # characters of a class name that fit over a tile
 PANEL_WIDTH = 1000  # pixels; wider panels stand below each other, others in pairs
+LARGE_TILE = 96  # pixels, of the picture that compares methods
 SIDE, TITLE, MARGIN, SUPTITLE = 84, 44, 16, 40  # pixels left of a panel, above it, between panels, above all
 
 Tile = Callable[[np.ndarray], np.ndarray]
@@ -44,6 +45,32 @@ def large_eps_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -
     return _panels_figure(title, panels, image_tile)
 
 
+def targets_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> Figure:
+    """Test images beside what each method's classifier makes of them, towards the class after the image's own.
+
+    Two images a row, each with a column per panel; the class is not chosen by what it looks like.
+    """
+    grid, names = panels[0].grid, _all_names(panels[0].grid)
+    assert grid.images is not None and grid.labels is not None
+    across = min(2, len(grid.images))
+    targets = [(label + 1) % len(names) for label in grid.labels[: across * MAX_ROWS]]
+    rows = [
+        [image_tile(grid.images[i]), *(image_tile(panel.grid.pictures[i, target]) for panel in panels)]
+        for i, target in enumerate(targets)
+    ]
+    labels = [f"{names[label]} →\n{names[target]}" for label, target in zip(grid.labels, targets, strict=False)]
+    high = len(rows) // across
+    with house_style():
+        blocks = [mosaic(rows[i::across][:high], [None] * high, (0,), LARGE_TILE) for i in range(across)]
+        height, width = blocks[0].pixels.shape[:2]
+        figure = pixel_figure(across * (SIDE + width) + MARGIN, SUPTITLE + TITLE + height + MARGIN)
+        _suptitle(figure, f"{dataset} / {arch}: targeted PGD, L2 radius {eps:g}")
+        for index, block in enumerate(blocks):
+            axes = pixel_axes(figure, SIDE + index * (SIDE + width), SUPTITLE + TITLE, width, height)
+            _draw(axes, block, ["input", *(panel.title for panel in panels)], labels[index::across][:high])
+        return figure
+
+
 def noise_level_figure(dataset: str, panels: list[Panel]) -> Figure:
     """SBG towards every class over the noise levels, one panel per image (the paper's Figure 8)."""
     return _panels_figure(f"{dataset}: score-based gradients over noise levels", panels, gradient_tile)
@@ -61,6 +88,8 @@ def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
         axes.plot(diffusion.steps, diffusion.loss, color="#BBBBBB", linewidth=0.8, label="recorded")
         axes.plot(diffusion.steps, _running_mean(diffusion.loss), color="#0072B2", linewidth=1.6, label="running mean")
         axes.set(xlabel="training step", ylabel="loss", yscale="log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_title("Training loss", pad=22)
         axes.legend(loc="upper right")
         axes = pixel_axes(figure, left + plot_width + 90, SUPTITLE + TITLE, width, height)

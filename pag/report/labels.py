@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 FONT_SIZE = 8.0  # points
 CHARACTER = 0.62 * FONT_SIZE  # width of a character, a little generous
@@ -33,15 +34,26 @@ class Box:
 
 
 def label_points(
-    axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], colours: Sequence[str]
+    axes: Axes,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    colours: Sequence[str],
+    markers: Sequence[tuple[float, float]],
 ) -> None:
-    """Write each name near its point (in data coordinates); call it when limits and layout of `axes` are final."""
+    """Write each name near its point (in data coordinates) and on none of `markers`, all points of the plot.
+
+    Call it when limits and layout of `axes` are final.
+    """
     scale = 72 / axes.figure.dpi
     corner = axes.transAxes.transform((0, 0))
-    at = [tuple((axes.transData.transform(point) - corner) * scale) for point in points]
+
+    def placed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [tuple((axes.transData.transform(point) - corner) * scale) for point in points]
+
+    at = placed(points)
     width, height = (axes.transAxes.transform((1, 1)) - corner) * scale
     sizes = [(len(name) * CHARACTER, 1.2 * FONT_SIZE) for name in names]
-    boxes = place_labels(at, sizes, Box(0, 0, width, height))
+    boxes = place_labels(at, sizes, Box(0, 0, width, height), placed(markers))
     for point, name, (x, y), box, colour in zip(points, names, at, boxes, colours, strict=True):
         offset = ((box.left + box.right) / 2 - x, (box.bottom + box.top) / 2 - y)
         axes.annotate(
@@ -53,12 +65,19 @@ def label_points(
             va="center",
             fontsize=FONT_SIZE,
             color=colour,
+            path_effects=[withStroke(linewidth=2, foreground="white")],  # over lines
+            zorder=5,
         )
 
 
-def place_labels(at: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], area: Box) -> list[Box]:
+def place_labels(
+    at: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    area: Box,
+    markers: Sequence[tuple[float, float]],
+) -> list[Box]:
     """A box for each label: the first candidate inside `area` that is free, else the first candidate."""
-    taken = [_centred(x, y, 2 * REACH, 2 * REACH) for x, y in at]
+    taken = [_centred(x, y, 2 * REACH, 2 * REACH) for x, y in markers]
     boxes = []
     for (x, y), (width, height) in zip(at, sizes, strict=True):
         candidates = [

@@ -20,16 +20,19 @@ class Mosaic:
     column_centres: list[float]
 
 
-def mosaic(tiles: list[list[np.ndarray]], frames: list[int | None], wide_gap_after: tuple[int, ...] = ()) -> Mosaic:
+def mosaic(
+    tiles: list[list[np.ndarray]], frames: list[int | None], wide_gap_after: tuple[int, ...] = (), size: int = TILE
+) -> Mosaic:
     """Lay out rows of RGB tiles (H, W, 3).
 
     Args:
         tiles: rows of equally many tiles of one size.
         frames: for each row the column whose tile gets a frame, or None.
         wide_gap_after: columns that are followed by a wider gap.
+        size: pixels a side of a tile at least.
     """
     height, width = tiles[0][0].shape[:2]
-    factor = max(1, -(-TILE // max(height, width)))
+    factor = max(1, -(-size // max(height, width)))
     height, width = height * factor, width * factor
     lefts = [GAP + column * (width + GAP) for column in range(len(tiles[0]))]
     for column in wide_gap_after:

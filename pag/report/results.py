@@ -28,6 +28,7 @@ COLUMNS = [
     "method",
     "run",  # "main": a method of params.yaml; otherwise the study that the run of a variant belongs to
     "variant",  # its name; missing for main runs
+    "name",  # of the run: the variant's, or the method
     "replica",  # whether it is a main run but for the training seed
     "measure",  # clean | clean_attacked (of the attacked images) | robust | foolbox | alignment | seconds_per_step
     "attack",  # none | AutoAttack | QUICK | PGD (toy) | a Foolbox attack
@@ -141,6 +142,7 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
         "method": run.method,
         "run": run.study,
         "variant": run.variant,
+        "name": run.name,
         "replica": run.replica,
         "penalty": run.penalty,
         "weight": metrics.alignment_weight,

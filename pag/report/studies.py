@@ -1,6 +1,5 @@
 """What the variants of a conf show: sweeps over λ, spreads over training seeds."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from pag.foundation.config.runs import Study
 from pag.report.formats import MISSING, NORM_NAMES, measured, method_name, radius, threat
 from pag.report.results import Run
-from pag.report.style import PLOT_DPI, house_style
+from pag.report.style import PLOT_DPI, colour, error_bars, house_style, marker
 from pag.report.tables import markdown
 
 CAPTIONS: dict[Study, tuple[str, str]] = {
@@ -19,7 +18,6 @@ CAPTIONS: dict[Study, tuple[str, str]] = {
     "seeds": ("Training seeds", "Rows of several seeds, main runs included: mean ± standard deviation over them."),
     "other": ("Other variants", "Further variants of the conf."),
 }
-NORM_COLOURS = {"L2": "#0072B2", "Linf": "#D55E00"}
 LINE_STYLES = ("-", "--", ":", "-.")  # radii, the smallest first
 
 
@@ -72,7 +70,7 @@ def study_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
     models = [(str(n), float(e)) for n, e in robust[["norm", "eps"]].drop_duplicates().itertuples(index=False)]
     rows = []
     for setting, members in settings.items():
-        own = scores[scores["variant"].fillna(scores["method"]).isin([run.name for run in members])]
+        own = scores[scores["name"].isin([run.name for run in members])]
         attacked = own[own["measure"] == "robust"]
         cells = [_spread(own[own["measure"] == "clean"])]
         cells += [_spread(attacked[(attacked["norm"] == norm) & (attacked["eps"] == eps)]) for norm, eps in models]
@@ -113,34 +111,35 @@ def sweep_of(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def weight_figure(dataset: str, arch: str, method: str, scores: pd.DataFrame) -> Figure:
-    """Robust accuracy (left) and alignment (right) over λ; the λ stand at equal distances."""
+    """Robust accuracy, a panel per norm, and alignment over λ, to scale: linear up to the smallest λ, then its log."""
     rows = scores[scores["method"] == method].dropna(subset=["weight"])
     weights = sorted(rows["weight"].unique())
-    place = {weight: index for index, weight in enumerate(weights)}
+    attacked = rows[rows["measure"] == "robust"]
+    norms = list(dict.fromkeys(attacked["norm"]))
     with house_style():
-        figure = Figure(figsize=(9.6, 3.8), dpi=PLOT_DPI, layout="constrained")
-        left, right = figure.subplots(1, 2)
-        attacked = rows[rows["measure"] == "robust"]
-        for norm, of_norm in attacked.groupby("norm", sort=False):
-            for index, (eps, line) in enumerate(of_norm.groupby("eps")):
-                style = LINE_STYLES[min(index, len(LINE_STYLES) - 1)]
-                label = f"{NORM_NAMES[str(norm)]} {radius(float(str(eps)))}"
-                _line(left, line, place, 100, label, NORM_COLOURS[str(norm)], style)
-        _line(right, rows[rows["measure"] == "alignment"], place, 1, None, "#009E73", "-")
-        left.set(title=f"{dataset} / {arch}: {method_name(method)}", ylabel="AutoAttack accuracy (%)", ylim=(-4, 104))
-        right.set(title="Alignment", ylabel="mean cosine with SBG")
-        for axes in (left, right):
-            axes.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
+        figure = Figure(figsize=(3.8 * (len(norms) + 1), 3.8), dpi=PLOT_DPI, layout="constrained")
+        panels = figure.subplots(1, len(norms) + 1)
+        for axes, norm in zip(panels, norms, strict=False):
+            for style, (eps, line) in zip(LINE_STYLES, attacked[attacked["norm"] == norm].groupby("eps"), strict=False):
+                _line(axes, line, method, 100, f"radius {radius(float(str(eps)))}", style)
+            axes.set(title=f"{dataset} / {arch}: {method_name(method)}, {NORM_NAMES[norm]}", ylim=(-4, 104))
+            axes.set_ylabel(f"{' and '.join(attacked['attack'].unique())} accuracy (%)")
+            axes.legend(loc="best", fontsize=8, handlelength=3.5)
+        _line(panels[-1], rows[rows["measure"] == "alignment"], method, 1, None, "-")
+        panels[-1].set(title="Alignment", ylabel="mean cosine with SBG")
+        smallest = min((weight for weight in weights if weight > 0), default=1.0)
+        for axes in panels:
+            axes.set_xscale("symlog", linthresh=smallest, linscale=0.3)
+            axes.set_xlim(weights[0] - smallest / 3, 1.3 * weights[-1] + smallest / 3)
+            axes.set_xticks(weights, [f"{weight:g}" for weight in weights])
+            axes.set_xticks([], minor=True)
             axes.set_xlabel("λ")
-        left.legend(loc="best", fontsize=8)
         return figure
 
 
-def _line(
-    axes: Axes, rows: pd.DataFrame, place: dict[float, int], scale: float, label: str | None, colour: str, style: str
-) -> None:
+def _line(axes: Axes, rows: pd.DataFrame, method: str, scale: float, label: str | None, style: str) -> None:
     known = rows.dropna(subset=["value"])
-    x = [place[weight] for weight in known["weight"]]
-    errors = [0.0 if math.isnan(error) else scale * error for error in known["error"]]
-    y = scale * known["value"]
-    axes.errorbar(x, y, yerr=errors, label=label, color=colour, linestyle=style, marker="o", markersize=4)
+    x, y = list(known["weight"]), list(scale * known["value"])
+    axes.plot(x, y, label=label, color=colour(method), linestyle=style, marker=marker(method), markersize=5)
+    if known["error"].notna().any():  # that of an alignment is not known
+        error_bars(axes, x, y, list(scale * known["error"]), method)

@@ -1,16 +1,18 @@
 """The look that all figures share, and how they are written: the same input gives the same bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from pag.foundation.artifacts import atomic_file
 
+CONTRAST = 4.5  # of text against the page, WCAG 2's level AA
 DPI = 100  # of grids, whose tiles are drawn pixel by pixel
 PLOT_DPI = 150
 
@@ -25,7 +27,7 @@ COLOURS = {
     "at-linf": "#CC79A7",
     "trades-linf": "#000000",
     "gradnorm": "#B8A000",  # Okabe and Ito's yellow, darker: it is drawn on white
-    "noise": "#A0A0A0",
+    "noise": "#8C564B",
 }
 
 STYLE: dict[Any, Any] = {
@@ -47,13 +49,34 @@ def colour(method: str) -> str:
     return COLOURS[method.split("+", maxsplit=1)[0]]
 
 
+def ink(method: str) -> str:
+    """The method's colour for text on white: darkened until it can be read."""
+    red, green, blue = to_rgb(colour(method))
+    while contrast((red, green, blue)) < CONTRAST:
+        red, green, blue = 0.95 * red, 0.95 * green, 0.95 * blue
+    return to_hex((red, green, blue))
+
+
+def contrast(rgb: tuple[float, float, float]) -> float:
+    """Of an sRGB colour against white, from 1 to 21 (WCAG 2: relative luminances, each with .05 of stray light)."""
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in rgb]
+    return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+
+
 def marker(method: str) -> str:
-    """Circle: vanilla and the controls; diamond: alignment; square: robust training; triangle: both."""
+    """Circle: vanilla; inverted triangle: the controls; diamond: alignment; square: robust training; triangle: both."""
     if "+" in method:
         return "^"
-    if method in ("vanilla", "gradnorm", "noise"):
+    if method in ("gradnorm", "noise"):
+        return "v"
+    if method == "vanilla":
         return "o"
     return "s" if method.startswith(("at-", "trades-")) else "D"
+
+
+def error_bars(axes: Axes, x: Sequence[float], y: Sequence[float], errors: Sequence[float], method: str) -> None:
+    """Bars of one standard error in front of the markers, which hide short ones otherwise."""
+    axes.errorbar(x, y, yerr=errors, fmt="none", ecolor=ink(method), elinewidth=1, capsize=2, zorder=4)
 
 
 @contextmanager

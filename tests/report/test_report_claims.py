@@ -176,7 +176,7 @@ def with_penalties(metrics, **penalised: tuple[float, float]) -> tuple[str, str]
         metrics.write_metrics("gradnorm", content | {"clean_accuracy": clean, "robust_accuracy": accuracies})
         scores = read_results(*metrics.load(), metrics.folder).scores
         own = scores[scores["method"] == "gradnorm"]
-        rows.append(own if name == "main" else own.assign(run="other", variant=name))
+        rows.append(own if name == "main" else own.assign(run="other", name=name))
     found = judge(pd.concat([scores[scores["method"] != "gradnorm"], *rows]))
     (finding,) = (finding for finding in found if finding.claim.number == 10)
     return finding.outcome, "; ".join(check.text for check in finding.checks) or finding.missing
@@ -203,7 +203,7 @@ def test_claim_10_is_not_tested_where_no_penalty_is_as_accurate(metrics):
 
 def test_the_variants_of_a_penalty_leave_the_other_claims_alone(metrics):
     scores = read_results(*metrics.load(), metrics.folder).scores
-    variant = scores[scores["method"] == "at-linf"].assign(method="gradnorm", run="other", variant="weaker", value=0.0)
+    variant = scores[scores["method"] == "at-linf"].assign(method="gradnorm", run="other", name="weaker", value=0.0)
     before, after = judge(scores), judge(pd.concat([variant, scores]))
     assert [f.outcome for f in before if f.claim.number != 10] == [f.outcome for f in after if f.claim.number != 10]
 

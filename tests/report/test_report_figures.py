@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from pag.foundation.artifacts import ArtifactError
 from pag.report import arrays, style
 from pag.report.figures import illustrations
-from pag.report.grids import diffusion_figure
+from pag.report.grids import Panel, diffusion_figure, targets_figure
 from pag.report.labels import Box, place_labels
 from pag.report.mosaic import GAP, TILE, gradient_tile, image_tile, mosaic
 from pag.report.results import read_results
-from pag.report.style import colour, marker
+from pag.report.style import COLOURS, colour, contrast, ink, marker
 
 
 def test_every_figure_has_its_panels(experiment):
@@ -81,12 +82,54 @@ def test_gradient_tile_is_symmetric_around_zero_and_ignores_scale():
 
 def test_labels_cover_neither_each_other_nor_the_points():
     at = [(50.0, 50.0), (54.0, 52.0), (58.0, 50.0), (195.0, 50.0)]
-    boxes = place_labels(at, [(40.0, 10.0)] * 4, Box(0, 0, 200, 200))
+    boxes = place_labels(at, [(40.0, 10.0)] * 4, Box(0, 0, 200, 200), at)
     for index, box in enumerate(boxes):
         assert box.inside(Box(0, 0, 200, 200))
         assert not any(box.overlaps(other) for other in boxes[:index])
         assert not any(box.left < x < box.right and box.bottom < y < box.top for x, y in at)
     assert boxes[3].right < 195  # at the right edge the label stands on the left
+
+
+@pytest.mark.parametrize("method", COLOURS)
+def test_labels_can_be_read(method):
+    """WCAG 2 asks for 4.5; #767676 is the lightest grey that has it."""
+    assert contrast((0x76 / 255,) * 3) == pytest.approx(4.54, abs=0.01)
+    assert contrast(to_rgb(ink(method))) >= 4.5
+
+
+def test_methods_differ_in_colour_or_marker():
+    looks = {(colour(method), marker(method)) for method in [*COLOURS, "at-l2+sbg", "trades-linf+sbg"]}
+    assert len(looks) == len(COLOURS) + 2
+    assert len({colour(method) for method in COLOURS}) == len(COLOURS)
+
+
+def test_the_picture_of_targets_shows_the_class_after_the_images_own():
+    pictures = np.zeros((5, 3, 1, 4, 4))
+    pictures[range(5), [1, 2, 0, 1, 2]] = np.linspace(0.1, 0.9, 5)[:, None, None, None]
+    grid = arrays.ClassGrid(np.ones((5, 1, 4, 4)), np.array([0, 1, 2, 0, 1]), pictures, ("a", "b", "c"))
+    figure = targets_figure("digits", "cnn", 3.0, [Panel("Vanilla", grid), Panel("SBG", grid)])
+    left, right = figure.axes  # two images a row, so the fifth is left out
+    assert [tick.get_text() for tick in left.get_xticklabels()] == ["input", "Vanilla", "SBG"]
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["a →\nb", "c →\na"]
+    assert [tick.get_text() for tick in right.get_yticklabels()] == ["b →\nc", "a →\nb"]
+    shown = right.images[0].get_array()[:, :, 0]
+    centres = [int(y) for y in right.get_yticks()], [int(x) for x in right.get_xticks()]
+    values = shown[np.ix_(*centres)].ravel().tolist()
+    assert values == pytest.approx([1, 0.3, 0.3, 1, 0.7, 0.7])
+
+
+def test_curves_start_at_the_clean_accuracy_and_fall_where_images_break(experiment):
+    never = np.inf
+    radius = {"L2": np.array([0, 0.5, 1.0, never]), "Linf": np.array([0, 0.1, 0.2, never])}
+    curve = {"curve_eps_L2": np.array([0.25, 0.5]), "curve_radius_L2": np.array([0, 0.25, 0.5, never])}
+    experiment.write_outcomes("sbg", radius, np.ones(10, bool), **curve)
+    params, confs = experiment.load()
+    results = read_results(params, confs, experiment.folder)
+    drawn = {item.name: item.figure for item in illustrations(params, results, experiment.folder)}
+    (axes,) = drawn["digits-cnn-curves"].axes
+    (line,) = axes.lines
+    assert line.get_label() == "SBG"
+    assert line.get_xydata().tolist() == [[0, 75], [0.25, 50], [0.5, 25]]
 
 
 def test_combined_methods_share_the_colour_of_their_robust_part():

@@ -12,8 +12,10 @@ from pag.report.page import write_report
 
 FIGURES = [
     "digits-alignment",
+    "digits-clean",
     "digits-cnn-gradients",
     "digits-cnn-large-eps",
+    "digits-cnn-targets",
     "digits-diffusion",
     "digits-realizations",
     "toy",
@@ -90,3 +92,31 @@ def test_missing_arrays_are_named_and_an_earlier_report_stays(experiment, missin
         write(experiment)
     assert files(out) == {"report.md": b"earlier"}
     assert not list(experiment.folder.glob(".*partial*"))
+
+
+def test_our_notes_and_the_sanity_checks_stand_apart_from_what_autoattack_flagged(experiment):
+    note = "9 classes: 8 target classes per image instead of 9"
+    flag = "L2 0.5: Square Attack improves by 0.4 %"
+    page = (write(experiment) / "report.md").read_text()
+    assert "## Sanity checks" not in page
+    experiment.change("cm", autoattack_warnings=[note])
+    experiment.change("nn", autoattack_warnings=[note, flag])
+    checks = [("L2: a large radius breaks everything", True, "0.0% at 4"), ("L2: rising", False, "1% at 1, 2% at 2")]
+    experiment.change("sbg", sanity=[dict(zip(("name", "passed", "detail"), check, strict=True)) for check in checks])
+    page = (write(experiment, "again") / "report.md").read_text()
+    flags, notes = page.split("## AutoAttack warnings")[1].split("## Sanity checks")[0].split("How the attacks differ")
+    assert [line for line in flags.splitlines() if line.startswith("- ")] == [f"- digits / cnn / NN: {flag}"]
+    assert [line for line in notes.splitlines() if line.startswith("- ")] == [f"- digits: {note}"]
+    assert page.split("## Sanity checks")[1].strip().splitlines()[-2:] == [
+        "- digits / cnn / SBG: **passed** — L2: a large radius breaks everything: 0.0% at 4",
+        "- digits / cnn / SBG: **failed** — L2: rising: 1% at 1, 2% at 2",
+    ]
+
+
+def test_the_cost_of_each_training_and_of_all(experiment):
+    experiment.change("at-l2", train_seconds=9000.0)
+    page = (write(experiment) / "report.md").read_text()
+    cost = page.split("#### Training cost")[1]
+    assert "| AT-L2 | 2.5 h | 50.00 | 2 CPU cores |" in cost
+    assert "| SBG | 30.0 s | 22.00 | 2 CPU cores |" in cost
+    assert "| 8 runs | 2.6 h |  |  |" in cost  # 9,000 s and seven times 30 s

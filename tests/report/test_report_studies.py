@@ -73,6 +73,13 @@ def test_runs_that_differ_in_the_seed_share_a_row_with_mean_and_deviation(varied
     assert "| 75.0 ± 7.1 | 37.5 ± 3.5 | 75.0 ± 7.1 | 37.5 ± 3.5 | 0.600 ± 0.000 | 360 | 200 |" in line
 
 
+def test_the_main_run_of_a_setting_is_one_of_its_seeds(varied):
+    varied.change("sbg", classes_per_image="all", seed=2)  # 80 % at L2 0.5, beside 70 and 80
+    assert "| 76.7 ± 5.8 |" in row(sections(varied), "SBG", "2", "all", "2, 0, 1")
+    varied.change("sbg", seed=1)  # then it is the run that the variant repeats
+    assert "| 75.0 ± 7.1 |" in row(sections(varied), "SBG", "2", "all", "0, 1")
+
+
 def test_each_study_has_its_table_and_rows(varied):
     text = sections(varied)
     titles = [line for line in text.splitlines() if line.startswith("####")]
@@ -111,14 +118,29 @@ def test_variants_leave_the_other_claims_alone(varied):
 def test_figures_over_lambda(varied):
     params, _ = load(varied)
     drawn = {item.name: item.figure for item in illustrations(params, read(varied), varied.folder)}
-    axes = drawn["digits-cnn-sbg-lambda"].axes
-    assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["0", "1", "2", "4"]  # 2 is the main run
-    first = axes[0].containers[0]
-    assert first.get_label() == "L2 0.5"
-    assert first.lines[0].get_ydata().tolist() == pytest.approx([40, 60, 80, 85])
-    assert axes[1].containers[0].lines[0].get_ydata().tolist() == pytest.approx([0.05, 0.5, 0.72, 0.8])
+    l2, _, alignment = drawn["digits-cnn-sbg-lambda"].axes
+    assert [tick.get_text() for tick in l2.get_xticklabels()] == ["0", "1", "2", "4"]  # 2 is the main run
+    first = next(line for line in l2.lines if line.get_label() == "radius 0.5")
+    assert first.get_xydata().ravel().tolist() == pytest.approx([0, 40, 1, 60, 2, 80, 4, 85])
+    assert alignment.lines[0].get_ydata().tolist() == pytest.approx([0.05, 0.5, 0.72, 0.8])
+    places = [l2.transData.transform((weight, 0))[0] for weight in (1, 2, 4)]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], rel=0.01)  # doublings are equally wide
     titles = [a.get_title(loc="left") for a in drawn["digits-cnn-sbg-lambda-large-eps"].axes]
     assert titles == ["λ 0", "λ 1", "λ 4"]
+
+
+def test_every_run_is_in_the_scatter_plots_and_a_line_joins_the_sweep(varied):
+    params, _ = load(varied)
+    drawn = {item.name: item.figure for item in illustrations(params, read(varied), varied.folder)}
+    expected = {"digits-clean": [97.5], "digits-alignment": [0.05, 0.5, 0.72, 0.8]}
+    for name, x in expected.items():
+        axes = drawn[name].axes[0]
+        points = [point for line in axes.lines if line.get_linestyle() == "None" for point in line.get_xydata()]
+        bars = [line for line in axes.lines if line.get_marker() in ("_", "|")]
+        assert len(points) - sum(len(bar.get_xydata()) for bar in bars) == 8 + len(VARIANTS)
+        (joined,) = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 1]
+        assert joined.get_ydata().tolist() == pytest.approx([40, 60, 80, 85])
+        assert set(x) <= {round(value, 6) for value in joined.get_xdata()}
 
 
 def test_a_sweep_takes_a_main_run_only_where_it_lacks_the_weight(varied):

@@ -1,0 +1,43 @@
+"""Accuracy over the radius of the attack, a curve per method."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pag.report.formats import NORM_NAMES, method_name
+from pag.report.outcomes import NORMS, survived
+from pag.report.results import Run
+from pag.report.style import PLOT_DPI, colour, house_style, marker
+
+
+def with_curves(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.outcomes is not None and run.outcomes.curve]
+
+
+def curves_figure(dataset: str, arch: str, runs: Sequence[Run]) -> Figure:
+    """One panel per norm; each curve begins with the clean accuracy of the attacked images at radius 0.
+
+    `runs`: those of `with_curves`.
+    """
+    norms = [norm for norm in NORMS if any(run.outcomes and norm in run.outcomes.curve for run in runs)]
+    with house_style():
+        figure = Figure(figsize=(4.8 * len(norms) + 1.4, 4.2), dpi=PLOT_DPI, layout="constrained")
+        panels = figure.subplots(1, len(norms), squeeze=False)[0]
+        for axes, norm in zip(panels, norms, strict=True):
+            for run in runs:
+                assert run.outcomes is not None
+                if norm not in run.outcomes.curve:
+                    continue
+                radii, broken_at = run.outcomes.curve[norm]
+                eps = np.concatenate([[0.0], radii])
+                accuracies = [100 * survived(broken_at, value).mean() for value in eps]
+                look = {"color": colour(run.method), "marker": marker(run.method), "label": method_name(run.method)}
+                style = "--" if "+" in run.method else "-"  # its colour is that of its robust part
+                axes.plot(eps, accuracies, linestyle=style, linewidth=1.4, markersize=5, mec="white", **look)
+            axes.set(xlabel=f"{NORM_NAMES[norm]} radius ε", ylabel="accuracy under a quick attack (%)")
+            axes.set(ylim=(-3, 103), title=f"{dataset} / {arch}, {NORM_NAMES[norm]}")
+            axes.set_xlim(left=0)
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right center", fontsize=8)
+        return figure
