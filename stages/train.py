@@ -9,7 +9,8 @@ depends on what its runs load and on nothing else (tests/pipeline holds it).
 """
 
 import csv
-from typing import Any
+import math
+from typing import Any, get_args
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 
 from pag.classifiers import build
 from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, save_weights
-from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.conf import Conf, check_radius, load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of
-from pag.foundation.config.section import ConfigError
+from pag.foundation.config.section import ConfigError, RobustMethod
 from pag.images.dataset import ImageDataset, load
 from pag.training.batch import Batch, ClassGradients, Objective
 from pag.training.batches import Batches
@@ -41,6 +42,7 @@ def main(dataset: str, arch: str, run: str) -> None:
 
 def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     """Train a new network of architecture `arch` as `run` says and write the outs of the stage."""
+    require_possible(run, images, conf)
     gradients = class_gradients(run, images)
     objective = objective_of(run, images.num_classes, conf)
     about = describe(run, arch, images, gradients)
@@ -66,18 +68,30 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     click.echo(f"{run.name}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
 
 
+def require_possible(run: Run, images: ImageDataset, conf: Conf) -> None:
+    """Refuse what means nothing with so many classes, or on images of such a size."""
+    k, side = run.alignment.classes_per_image, images.image_shape[-1]
+    if run.realization is not None and k != "all" and k > images.num_classes:
+        raise ConfigError(
+            f"alignment.classes_per_image = {k}: {images.name} has {images.num_classes} classes, "
+            "expected at most as many, or all"
+        )
+    if conf.classifier.crop_padding >= side:
+        raise ConfigError(
+            f"classifier.crop_padding = {conf.classifier.crop_padding}: {images.name} has {side} pixels a side, "
+            "expected fewer"
+        )
+    if run.baseline in get_args(RobustMethod):
+        config = conf.methods.adversarial(run.baseline)
+        check_radius(config.norm, config.eps, f"methods.{run.baseline}.eps", math.prod(images.image_shape))
+
+
 def class_gradients(run: Run, images: ImageDataset) -> ClassGradients | None:
     """The gradients that an alignment run aligns with, opened and checked against the images."""
     if run.realization is None:
         return None
     from pag.store.computed import open_gradients
 
-    k = run.alignment.classes_per_image
-    if k != "all" and k > images.num_classes:
-        raise ConfigError(
-            f"alignment.classes_per_image = {k}: {images.name} has {images.num_classes} classes, "
-            "expected at most as many, or all"
-        )
     return open_gradients(paths.gradients(images.name, run.realization), images, run.realization)
 
 

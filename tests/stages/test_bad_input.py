@@ -80,7 +80,25 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("t not trained", ("distill_sbg", "digits"), value("distill.t", 3), "is not trained"),
     ("negative λ", ("train", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
     ("eps 0", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.L2", [0.0]), "threat_models.L2"),
-    ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "below 2"),
+    ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "at most 1"),
+    (
+        "a radius beyond all images",
+        ("prepare", "digits"),
+        value("evaluation.threat_models.L2", [0.5, 8.1]),
+        "evaluation.threat_models.L2 = 8.1 for L2: expected above 0 and at most 8: no two images are farther apart",
+    ),
+    (
+        "AT's radius beyond all images",
+        ("train", "digits", "cnn", "at-l2"),
+        value("methods.at-l2.eps", 8.1),
+        "methods.at-l2.eps = 8.1 for L2: expected above 0 and at most 8",
+    ),
+    (
+        "crop padding of the image's side",
+        ("train", "digits", "cnn", "vanilla"),
+        value("classifier.crop_padding", 8),
+        "classifier.crop_padding = 8: digits has 8 pixels a side, expected fewer",
+    ),
     (
         "architecture of λ",
         ("validate",),
@@ -120,8 +138,8 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("other diffusion model", ("evaluate", "digits", "cnn", "sbg"), other_diffusion, "another diffusion model"),
     ("no classifier", ("evaluate", "digits", "cnn", "oi"), lambda w: None, "is missing"),
     ("no metrics", ("report",), lambda w: None, "is missing"),
-    ("NaN loss", ("train", "digits", "cnn", "vanilla"), value("classifier.lr", 1e30), "at step"),
-    ("NaN diffusion", ("train_diffusion", "digits"), value("diffusion.lr", 1e30), "at step"),
+    ("NaN loss", ("train", "digits", "cnn", "vanilla"), value("classifier.lr", 99.0), "at step"),
+    ("NaN diffusion", ("train_diffusion", "digits"), value("diffusion.lr", 99.0), "at step"),
 ]
 
 

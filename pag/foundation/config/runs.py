@@ -7,7 +7,7 @@ of the methods with some values of its own.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,13 +15,14 @@ from pag.foundation.config.conf import AlignmentConfig, Conf
 from pag.foundation.config.params import Params
 from pag.foundation.config.section import (
     Baseline,
+    Classes,
     ConfigError,
-    Count,
     GradientOf,
-    NonNegative,
     Realization,
     RobustMethod,
     Section,
+    Seed,
+    Weight,
     check,
     nearest,
 )
@@ -35,11 +36,11 @@ class Variant(Section):
     """What a run changes; a value that is not given is that of the other sections of conf and of params.yaml."""
 
     method: str  # vanilla | at-l2 | … | gradnorm | … | oi | … | sbg | at-l2+sbg | …
-    weight: NonNegative | None = Field(None, alias="lambda")
-    classes_per_image: Count | Literal["all"] | None = None
+    weight: Weight | None = Field(None, alias="lambda")
+    classes_per_image: Classes | Literal["all"] | None = None
     gradient_of: GradientOf | None = None
-    penalty: NonNegative | None = None  # weight of gradnorm
-    training_seed: Annotated[int, Field(ge=0)] | None = None
+    penalty: Weight | None = None  # weight of gradnorm
+    training_seed: Seed | None = None
 
     @model_validator(mode="after")
     def _fits_the_method(self) -> "Variant":
