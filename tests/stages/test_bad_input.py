@@ -64,6 +64,11 @@ def value(path: str, content: object, file: str = "conf/digits.yaml") -> Change:
     return lambda workspace: workspace.set(path, content, file)
 
 
+def run_away(workspace: Workspace) -> None:
+    for key, content in {"optimizer": "sgd", "lr": 10.0, "weight_decay": 10.0, "epochs": 5}.items():
+        workspace.set(f"classifier.{key}", content)
+
+
 CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("unknown dataset", ("prepare", "digit"), lambda w: None, "unknown dataset 'digit', did you mean 'digits'?"),
     ("unknown loader", ("prepare", "digits"), value("data.loader", "digts"), "did you mean 'digits'?"),
@@ -138,8 +143,8 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("other diffusion model", ("evaluate", "digits", "cnn", "sbg"), other_diffusion, "another diffusion model"),
     ("no classifier", ("evaluate", "digits", "cnn", "oi"), lambda w: None, "is missing"),
     ("no metrics", ("report",), lambda w: None, "is missing"),
-    ("NaN loss", ("train", "digits", "cnn", "vanilla"), value("classifier.lr", 99.0), "at step"),
-    ("NaN diffusion", ("train_diffusion", "digits"), value("diffusion.lr", 99.0), "at step"),
+    ("weights that run away", ("train", "digits", "cnn", "vanilla"), run_away, "at step"),
+    ("NaN diffusion", ("train_diffusion", "digits"), value("diffusion.lr", 10.0), "at step"),
 ]
 
 

@@ -127,7 +127,7 @@ class ClassifierConfig(Section):
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: LearningRate = 0.01
     momentum: Share = 0.9  # SGD only
-    weight_decay: Weight = 1e-4
+    weight_decay: Annotated[float, Range(0, 10, "beyond, nothing but the decay is trained")] = 1e-4
     lr_schedule: Literal["steps", "cosine", "constant"] = "steps"  # steps: ×0.1 at 50 %, ×0.01 at 75 % of the epochs
     crop_padding: Padding = 4  # pixels; 0 switches random crops off
     flip: bool = True

@@ -73,7 +73,7 @@ AttackSteps = Annotated[int, Range(1, 10_000, "more would not end")]
 Timesteps = Annotated[int, Range(2, 100_000, "with more, neighbouring noise levels are the same")]
 Level = Annotated[int, Range(0, 99_999, "no schedule is longer")]
 Draws = Annotated[int, Range(1, 10_000, "more would not change the mean")]
-LearningRate = Annotated[float, Range(0, 100, "beyond, weights run away in the first step", excluded=(0, 100))]
+LearningRate = Annotated[float, Range(0, 10, "beyond, weights run away within a few steps", excluded=(0,))]
 Weight = Annotated[float, Range(0, 1e6, "beside more, the other terms vanish")]
 Radius = Annotated[float, Range(0, 1e4, "no two images are farther apart", excluded=(0,))]  # see also check_radius
 Distance = Annotated[float, Range(0, 1e8, "no two images are farther apart in any norm", excluded=(0,))]
