@@ -10,18 +10,18 @@ depends on what its runs load and on nothing else (tests/pipeline holds it).
 
 import csv
 import math
-from typing import Any, get_args
+from typing import Any
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from pag.classifiers import build
-from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, save_weights
-from pag.foundation.config.conf import Conf, check_radius, load_conf
+from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, save_weights, sha256
+from pag.foundation.config.conf import AdversarialConfig, Conf, check_radius, load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of
-from pag.foundation.config.section import ConfigError, RobustMethod
+from pag.foundation.config.section import ConfigError
 from pag.images.dataset import ImageDataset, load
 from pag.training.batch import Batch, ClassGradients, Objective
 from pag.training.batches import Batches
@@ -49,10 +49,12 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     model = build(arch, images.num_classes, images.image_shape, run.training_seed)
     k = run.alignment.classes_per_image
     batches = Batches(images.train, conf.classifier, run.training_seed, best_device(), gradients, k)
-    settings = [conf.distill, conf.heuristics, conf.classifier, conf.methods]
+    settings = [conf.classifier, *([conf.methods.of(run.baseline)] if run.baseline else [])]
+    # the store's record has the hashes of its files: other directions, another training
+    of_store = run.realization and sha256(paths.gradients(images.name, run.realization) / "zarr.json")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
-    sections = [section.model_dump(mode="json") for section in settings]
-    with paths.scratch("classifier", about, sections) as scratch:
+    sections = [section.model_dump(mode="json") for section in settings if section is not None]
+    with paths.scratch("classifier", about, sections, of_store) as scratch:
         with Progress(*columns, TimeRemainingColumn()) as progress:
             task = progress.add_task(f"{run.name} on {images.name}", total=conf.classifier.epochs)
             history = train_classifier(
@@ -81,8 +83,8 @@ def require_possible(run: Run, images: ImageDataset, conf: Conf) -> None:
             f"classifier.crop_padding = {conf.classifier.crop_padding}: {images.name} has {side} pixels a side, "
             "expected fewer"
         )
-    if run.baseline in get_args(RobustMethod):
-        config = conf.methods.adversarial(run.baseline)
+    config = conf.methods.of(run.baseline) if run.baseline else None
+    if isinstance(config, AdversarialConfig):
         check_radius(config.norm, config.eps, f"methods.{run.baseline}.eps", math.prod(images.image_shape))
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from pag.foundation.config.section import (
     AttackSteps,
+    Baseline,
     BatchSize,
     Candidates,
     Classes,
@@ -223,6 +224,10 @@ class MethodsConfig(Section):
         return self
 
     def adversarial(self, method: RobustMethod) -> AdversarialConfig:
+        return self.of(method)  # type: ignore[return-value]
+
+    def of(self, method: Baseline) -> Section | None:
+        """The section of a method without alignment; None where a control has none."""
         return getattr(self, method.replace("-", "_"))
 
     def aligned(self, realization: Realization, robust: RobustMethod | None) -> AlignedConfig:
