@@ -55,6 +55,22 @@ def changed_weights(workspace: Workspace) -> None:
     path.write_bytes(content)
 
 
+def described(**changes: object) -> Change:
+    """The classifier sbg with another description, sealed as if it were right."""
+
+    def change(workspace: Workspace) -> None:
+        path = workspace.folder / "data/digits/classifiers/cnn/sbg/weights.json"
+        save_json(path, load_json(path, sealed=True) | changes, sealed=True)
+
+    return change
+
+
+def other_classifier(workspace: Workspace) -> None:
+    folder = workspace.folder / "data/digits/classifiers/cnn"
+    shutil.rmtree(folder / "sbg")
+    shutil.copytree(folder / "vanilla", folder / "sbg")
+
+
 def other_diffusion(workspace: Workspace) -> None:
     path = workspace.folder / "data/digits/classifiers/cnn/sbg/weights.json"
     save_json(path, load_json(path, sealed=True) | {"diffusion_sha256": "0" * 64}, sealed=True)
@@ -141,6 +157,10 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("store of another realization", ("train", "digits", "cnn", "sbg"), swap_store, "realization = 'cm'"),
     ("other images", ("train", "digits", "cnn", "sbg"), other_images, "does not match the hash"),
     ("other diffusion model", ("evaluate", "digits", "cnn", "sbg"), other_diffusion, "another diffusion model"),
+    ("another method's weights", ("evaluate", "digits", "cnn", "sbg"), other_classifier, "its method is vanilla"),
+    ("another arch", ("evaluate", "digits", "cnn", "sbg"), described(arch="mlp"), "its arch is mlp, expected cnn"),
+    ("another data set", ("evaluate", "digits", "cnn", "sbg"), described(dataset="x"), "its dataset is x"),
+    ("weights of other images", ("evaluate", "digits", "cnn", "sbg"), described(dataset_hash="0"), "its dataset_hash"),
     ("no classifier", ("evaluate", "digits", "cnn", "oi"), lambda w: None, "is missing"),
     ("no metrics", ("report",), lambda w: None, "is missing"),
     ("weights that run away", ("train", "digits", "cnn", "vanilla"), run_away, "at step"),

@@ -266,9 +266,11 @@ class EvaluationConfig(Section):
     attack: AttackConfig = Field(default_factory=AttackConfig)
     threat_models: dict[Norm, Annotated[list[Radius], Field(min_length=1)]]
     split: Literal["test", "validation"] = "test"  # validation: to choose values by; the report says which
-    images: Count | None = None  # class-balanced images under attack; null: all of the split
+    images: Count | None = None  # class-balanced images under attack, drawn by `seed`; null: all of the split
     batch_size: BatchSize = 256
     foolbox: dict[str, Distance | None] = Field({})  # attack -> eps in its own distance; null: smallest found
+    curve: dict[Norm, Annotated[list[Radius], Field(min_length=1)]] = Field({})  # radii of a quick attack, for a figure
+    sanity: Count | None = None  # class-balanced images for the checks of the evaluation itself; null: no checks
     large_eps: LargeEpsConfig
 
     @model_validator(mode="before")
@@ -281,11 +283,12 @@ class EvaluationConfig(Section):
 
     @model_validator(mode="after")
     def _radii_in_range(self) -> "EvaluationConfig":
-        for norm, radii in self.threat_models.items():
-            if radii != sorted(set(radii)):
-                raise ValueError(f"threat_models.{norm} must be an increasing list of radii, got {radii}")
-            for eps in radii:
-                check_radius(norm, eps, f"threat_models.{norm}")
+        for key, threat_models in (("threat_models", self.threat_models), ("curve", self.curve)):
+            for norm, radii in threat_models.items():
+                if radii != sorted(set(radii)):
+                    raise ValueError(f"{key}.{norm} must be an increasing list of radii, got {radii}")
+                for eps in radii:
+                    check_radius(norm, eps, f"{key}.{norm}")
         return self
 
 
