@@ -8,10 +8,11 @@ from importlib import import_module
 import numpy as np
 
 from pag.datasets.loaders import LOADERS
-from pag.datasets.source import Source, is_control, printable
+from pag.datasets.source import Source
 from pag.datasets.split import stratified
 from pag.foundation.config.conf import DataConfig
 from pag.foundation.config.section import ConfigError, nearest
+from pag.foundation.printable import is_control, printable
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset, Split
 

@@ -80,6 +80,11 @@ def value(path: str, content: object, file: str = "conf/digits.yaml") -> Change:
     return lambda workspace: workspace.set(path, content, file)
 
 
+def run_away(workspace: Workspace) -> None:
+    for key, content in {"optimizer": "sgd", "lr": 10.0, "weight_decay": 10.0, "epochs": 5}.items():
+        workspace.set(f"classifier.{key}", content)
+
+
 CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("unknown dataset", ("prepare", "digit"), lambda w: None, "unknown dataset 'digit', did you mean 'digits'?"),
     ("unknown loader", ("prepare", "digits"), value("data.loader", "digts"), "did you mean 'digits'?"),
@@ -96,7 +101,25 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("t not trained", ("distill_sbg", "digits"), value("distill.t", 3), "is not trained"),
     ("negative λ", ("train", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
     ("eps 0", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.L2", [0.0]), "threat_models.L2"),
-    ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "below 2"),
+    ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "at most 1"),
+    (
+        "a radius beyond all images",
+        ("prepare", "digits"),
+        value("evaluation.threat_models.L2", [0.5, 8.1]),
+        "evaluation.threat_models.L2 = 8.1 for L2: expected above 0 and at most 8: no two images are farther apart",
+    ),
+    (
+        "AT's radius beyond all images",
+        ("train", "digits", "cnn", "at-l2"),
+        value("methods.at-l2.eps", 8.1),
+        "methods.at-l2.eps = 8.1 for L2: expected above 0 and at most 8",
+    ),
+    (
+        "crop padding of the image's side",
+        ("train", "digits", "cnn", "vanilla"),
+        value("classifier.crop_padding", 8),
+        "classifier.crop_padding = 8: digits has 8 pixels a side, expected fewer",
+    ),
     (
         "architecture of λ",
         ("validate",),
@@ -140,8 +163,8 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("weights of other images", ("evaluate", "digits", "cnn", "sbg"), described(dataset_hash="0"), "its dataset_hash"),
     ("no classifier", ("evaluate", "digits", "cnn", "oi"), lambda w: None, "is missing"),
     ("no metrics", ("report",), lambda w: None, "is missing"),
-    ("NaN loss", ("train", "digits", "cnn", "vanilla"), value("classifier.lr", 1e30), "at step"),
-    ("NaN diffusion", ("train_diffusion", "digits"), value("diffusion.lr", 1e30), "at step"),
+    ("weights that run away", ("train", "digits", "cnn", "vanilla"), run_away, "at step"),
+    ("NaN diffusion", ("train_diffusion", "digits"), value("diffusion.lr", 10.0), "at step"),
 ]
 
 

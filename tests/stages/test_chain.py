@@ -155,3 +155,12 @@ def test_previews_hold_one_gradient_per_shown_class(chain: Workspace) -> None:
 
 def test_what_the_chain_was_run_with_is_valid(chain: Workspace) -> None:
     assert read_yaml(chain.folder / "conf/digits.yaml")["classifier"]["epochs"] == 1
+
+
+def test_a_note_changes_no_image(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that `dvc repro` carries it into the numbers without training anything (tests/pipeline/test_edits.py)."""
+    workspace = chain.copy(tmp_path)
+    before = workspace.files()
+    workspace.set("data.note", "a note")
+    assert workspace.run(monkeypatch, "prepare", "digits") == 0
+    assert workspace.files() == before
