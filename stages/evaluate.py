@@ -68,6 +68,11 @@ def evaluate_run(
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     metrics = {
+        "dataset": images.name,
+        "arch": arch,
+        "run": run,
+        "dataset_hash": images.content_hash,
+        "weights_sha256": about["sha256"],
         "clean_accuracy": accuracy(model, split, best_device(), config.batch_size),
         **measured(found),
         "n_examples": len(attacked),
@@ -81,7 +86,7 @@ def evaluate_run(
         "data_note": data_note(conf),
     }
     save_pictures(model, images, conf, arch, run)
-    save_json(paths.metrics(images.name, arch, run), metrics)
+    save_json(paths.metrics(images.name, arch, run), metrics, sealed=True)
 
 
 def trained_classifier(images: ImageDataset, arch: str, run: str) -> tuple[nn.Module, dict[str, Any]]:

@@ -206,12 +206,17 @@ def load_array(path: Path) -> np.ndarray:
         return np.load(require(path), mmap_mode="r", allow_pickle=False)
 
 
-def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    """Write `weights` as safetensors at `path`, and beside it, sealed, what they are and their hash as JSON."""
+def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> str:
+    """Write `weights` as safetensors at `path`, and beside it, sealed, what they are and their hash as JSON.
+
+    Returns the hash, which tells whatever is measured of these weights from that of others.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     content = safetensors.torch.save(tensors)
     write_bytes(path, content)
-    save_json(path.with_suffix(".json"), {**about, "sha256": hashlib.sha256(content).hexdigest()}, sealed=True)
+    digest = hashlib.sha256(content).hexdigest()
+    save_json(path.with_suffix(".json"), {**about, "sha256": digest}, sealed=True)
+    return digest
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

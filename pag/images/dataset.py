@@ -135,9 +135,8 @@ def _split(folder: Path, name: str, levels: int) -> Split:
     images, labels = load_array(folder / f"{name}_images.npy"), load_array(folder / f"{name}_labels.npy")
     try:
         return Split(images, np.array(labels), levels)
-    except AssertionError:
-        given = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
-        raise ArtifactError(f"{folder}: {name}_images.npy or {name}_labels.npy is damaged, {given}: {REMAKE}") from None
+    except ValueError as error:
+        raise ArtifactError(f"{folder}: {name}_images.npy or {name}_labels.npy is damaged, {error}: {REMAKE}") from None
 
 
 def _content_hash(name: str, class_names: tuple[str, ...], splits: tuple[Split, ...]) -> str:

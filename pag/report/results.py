@@ -4,22 +4,19 @@ The methods come from params.yaml, never from what lies in the folder: a result 
 is not read.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pag.foundation.artifacts import ArtifactError, require
 from pag.foundation.config.conf import Conf
 from pag.foundation.config.params import Params
 from pag.foundation.config.runs import Study, variant_of
 from pag.foundation.config.section import RobustMethod
 from pag.report import paper
+from pag.report.metrics import Metrics, ToyMetrics, read_metrics, read_toy_metrics, require_same_images
 
-Accuracy = Annotated[float, Field(ge=0, le=1)]
 QUICK = "quick attack"  # in the place of AutoAttack; such a number is no result
 
 # One row of the table of scores is one number of one classifier.
@@ -49,68 +46,6 @@ COLUMNS = [
 ]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class FoolboxMetrics(_Record):
-    """One attack of the paper's Table 6."""
-
-    eps: float | None  # in the attack's own distance; None: the smallest perturbation that it found
-    accuracy: Accuracy
-    distance: str
-    median_distance: float | None = None
-
-
-class Metrics(_Record):
-    """results/metrics/<dataset>/<arch>/<method>.json"""
-
-    clean_accuracy: Accuracy
-    robust_accuracy: dict[str, dict[float, Accuracy | None]]  # norm -> radius -> AutoAttack accuracy
-    n_examples: Annotated[int, Field(ge=1)]  # images under attack
-    n_clean: Annotated[int, Field(ge=1)]  # images behind the clean accuracy
-    chance_accuracy: Accuracy | None = None  # of naming the commonest class of these images
-    alignment: Annotated[float, Field(ge=-1, le=1)] | None = None  # mean cosine with SBG on held-out images
-    alignment_weight: float | None = None
-    classes_per_image: int | str | None = None
-    seed: int
-    autoattack_warnings: list[str]
-    train_seconds: float | None = None
-    seconds_per_step: float | None = None
-    train_images: int | None = None
-    foolbox: dict[str, FoolboxMetrics] = Field({})
-    hardware: str
-    train_hardware: str | None = None  # beside the timings, where the training took place here
-    data_note: str | None = None
-    attack: str | None = None  # how it departs from AutoAttack's standard version: then the numbers are no results
-
-    @property
-    def note(self) -> str | None:
-        """What must stand beside every number of this file."""
-        return "; ".join(part for part in (self.data_note, self.attack) if part) or None
-
-
-class Spread(_Record):
-    """Mean and standard deviation over the toy seeds."""
-
-    mean: Accuracy
-    std: float
-    values: list[Accuracy]
-
-
-class ToyScores(_Record):
-    clean: Spread
-    pgd: Spread
-
-
-class ToyMetrics(_Record):
-    """results/metrics/toy.json"""
-
-    seeds: int
-    vanilla: ToyScores
-    nn: ToyScores
-
-
 @dataclass(frozen=True)
 class Run:
     """One trained and evaluated classifier."""
@@ -121,6 +56,10 @@ class Run:
     metrics: Metrics
     variant: str | None = None  # a name under `variants` of conf
     study: Study | Literal["main"] = "main"
+
+    @property
+    def name(self) -> str:
+        return self.variant or self.method
 
 
 @dataclass(frozen=True)
@@ -136,10 +75,11 @@ class Results:
 def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Results:
     """Read `folder`/metrics and `folder`/timings for every dataset, architecture and method of `params`.
 
-    Raises ArtifactError when the file of a listed method is missing or is not a metrics file.
+    Raises ArtifactError when the file of a listed method is missing, damaged, of another run or of other images than
+    the rest, or says what no evaluation can find.
     """
     runs = tuple(
-        Run(dataset, arch, method, _read(Metrics, *(_files(folder, f"{dataset}/{arch}/{method}.json"))))
+        Run(dataset, arch, method, read_metrics(folder, dataset, arch, method))
         for dataset in params.datasets
         for arch in params.archs
         for method in params.methods()
@@ -150,7 +90,10 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
         for arch in params.variant_archs
         for name in params.variants
     )
-    toy = _read(ToyMetrics, folder / "metrics" / "toy.json") if params.point_sets else None
+    for dataset in confs:
+        own = {f"{run.arch}/{run.name}": run.metrics for run in (*runs, *variants) if run.dataset == dataset}
+        require_same_images(own, dataset)
+    toy = read_toy_metrics(folder) if params.point_sets else None
     rows = [row for run in (*runs, *variants) for row in _run_rows(run, confs[run.dataset])]
     rows += _toy_rows(toy) if toy else []
     scores = pd.DataFrame(rows, columns=COLUMNS)
@@ -162,38 +105,8 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
 
 def _variant_run(dataset: str, arch: str, name: str, conf: Conf, folder: Path) -> Run:
     variant = variant_of(conf, dataset, name)
-    metrics = _read(Metrics, *_files(folder, f"{dataset}/{arch}/{name}.json"))
+    metrics = read_metrics(folder, dataset, arch, name)
     return Run(dataset, arch, variant.method, metrics, name, variant.study)
-
-
-Record = TypeVar("Record", bound=_Record)
-
-
-def _files(folder: Path, name: str) -> list[Path]:
-    """The metrics of a run and, where its training took place here, the timings of it."""
-    timings = folder / "timings" / name
-    return [folder / "metrics" / name, *([timings] if timings.exists() else [])]
-
-
-def _read(record: type[Record], *paths: Path) -> Record:
-    """One record from the keys of one or several JSON files; errors name the file that was read last."""
-    content: dict[str, Any] = {}
-    try:
-        for path in paths:
-            content |= json.loads(require(path).read_text())
-        return record.model_validate(content)
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        message = f"{path}: {key}: {problem['msg']} (got {_short(problem['input'])})"
-        raise ArtifactError(f"{message}: delete it and run `dvc repro`") from None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Result files of an experiment that was never run: digits pictures, and accuracies that a test may change."""
 
-import json
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pag.foundation.artifacts import load_json, save_json
 from pag.foundation.config.conf import AdversarialConfig, Conf, EvaluationConfig, load_conf
 from pag.foundation.config.params import Params, load_params
 
@@ -85,16 +85,21 @@ class Experiment:
         return self.folder / "metrics" / dataset / arch / f"{method}.json"
 
     def write_metrics(self, method: str, content: dict[str, Any], dataset: str = "digits", arch: str = "cnn") -> None:
-        path = self.metrics_path(method, dataset, arch)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content))
+        identity = {
+            "dataset": dataset,
+            "arch": arch,
+            "run": method,
+            "dataset_hash": "d" * 64,
+            "weights_sha256": "w" * 64,
+        }
+        save_json(self.metrics_path(method, dataset, arch), {**identity, **content}, sealed=True)
 
     def change(self, method: str, **values: Any) -> None:
-        content = json.loads(self.metrics_path(method).read_text())
+        content = load_json(self.metrics_path(method), sealed=True)
         self.write_metrics(method, content | values)
 
     def change_robust(self, method: str, norm: str, eps: str, value: float | None) -> None:
-        content = json.loads(self.metrics_path(method).read_text())
+        content = load_json(self.metrics_path(method), sealed=True)
         content["robust_accuracy"][norm][eps] = value
         self.write_metrics(method, content)
 
@@ -112,9 +117,7 @@ class Experiment:
 
         networks = {"vanilla": vanilla_pgd, "nn": nn_pgd}
         toy = {name: {"clean": spread(1.0), "pgd": spread(pgd)} for name, pgd in networks.items()}
-        path = self.folder / "metrics" / "toy.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"seeds": 10, **toy}))
+        save_json(self.folder / "metrics" / "toy.json", {"dataset": "toy", "seeds": 10, **toy}, sealed=True)
 
 
 def write_arrays(folder: Path, dataset: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> None:

@@ -1,13 +1,12 @@
 """Reading metrics: every number arrives, the paper's stands beside it, bad files are refused in one line."""
 
-import json
 import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from pag.foundation.artifacts import ArtifactError
+from pag.foundation.artifacts import ArtifactError, load_json, save_json
 from pag.report import paper
 from pag.report.judgement import judge
 from pag.report.results import binomial_error, read_results
@@ -149,13 +148,60 @@ def test_a_metrics_file_that_makes_no_sense_is_refused_in_one_line(metrics, chan
 
 def test_a_broken_or_incomplete_metrics_file_is_refused(metrics):
     path: Path = metrics.metrics_path("sbg")
-    content = json.loads(path.read_text())
+    content = load_json(path, sealed=True)
     path.write_text("{")
-    with pytest.raises(ArtifactError, match=r"sbg\.json is not valid JSON"):
+    with pytest.raises(ArtifactError, match=r"sbg\.json is damaged, it is no JSON"):
         read(metrics)
     del content["n_clean"]
-    path.write_text(json.dumps(content))
+    save_json(path, content, sealed=True)
     with pytest.raises(ArtifactError, match=r"n_clean: Field required"):
+        read(metrics)
+
+
+def test_an_edited_metrics_file_is_refused(metrics):
+    path = metrics.metrics_path("sbg")
+    path.write_text(path.read_text().replace("0.975", "0.985"))
+    with pytest.raises(ArtifactError, match=r"sbg\.json is damaged or was edited"):
+        read(metrics)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("dataset", "mnist5k"), ("arch", "rn18"), ("run", "nn"), ("weights_sha256", "v" * 64)]
+)
+@pytest.mark.parametrize("kind", ["metrics", "timings"])
+def test_files_of_another_run_are_refused(metrics, kind, key, value):
+    """The hash of the weights ties the timings to the metrics."""
+    timings = load_json(metrics.metrics_path("sbg"), sealed=True) | {"train_seconds": 1.0}
+    path = metrics.folder / "timings/digits/cnn/sbg.json"
+    save_json(path, timings, sealed=True)
+    read(metrics)
+    if kind == "metrics":
+        metrics.change("sbg", **{key: value})
+    else:
+        save_json(path, timings | {key: value}, sealed=True)
+    with pytest.raises(ArtifactError, match=rf"sbg\.json has {key} = ") as caught:
+        read(metrics)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_on_different_images_are_not_put_side_by_side(metrics):
+    metrics.change("nn", dataset_hash="e" * 64)
+    with pytest.raises(ArtifactError, match="digits: the metrics of cnn/vanilla, cnn/nn are of different versions"):
+        read(metrics)
+
+
+@pytest.mark.parametrize(
+    ("eps", "value", "message"),
+    [
+        ("1.0", 0.81, r"robust_accuracy\.L2: 0\.810 at radius 1 is above 0\.800 at 0\.5"),
+        ("0.5", 0.91, r"robust_accuracy\.L2: 0\.910 at radius 0\.5 is above 0\.900 at 0"),
+    ],
+)
+def test_what_no_evaluation_gives_is_refused(metrics, eps, value, message):
+    metrics.change("sbg", attacked_clean_accuracy=0.9, robust_accuracy={"L2": {"0.5": 0.8, "1.0": 0.2}})
+    read(metrics)
+    metrics.change_robust("sbg", "L2", eps, value)
+    with pytest.raises(ArtifactError, match=message):
         read(metrics)
 
 
