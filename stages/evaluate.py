@@ -91,7 +91,10 @@ def evaluate_run(
 
 def trained_classifier(images: ImageDataset, arch: str, run: str) -> tuple[nn.Module, dict[str, Any]]:
     """The classifier of a run on the stage's device, and its description; refused if it is of other images."""
-    weights, about = load_weights(paths.classifier(images.name, arch, run) / "weights.safetensors")
+    weights, about = load_weights(
+        paths.classifier(images.name, arch, run) / "weights.safetensors",
+        keys=("dataset_hash", "method", "training_seed"),
+    )
     if about["dataset_hash"] != images.content_hash:
         raise ArtifactError(f"{run} was trained on other images of {images.name}: run `dvc repro`")
     model = build(arch, images.num_classes, images.image_shape, seed=0)

@@ -79,7 +79,7 @@ def _packed(make: Callable[[Path], None], name: str, _: Bench, workspace: Worksp
     outcome = run(workspace.folder, "prepare digits")
     if make == partial(_tar, None) or getattr(make, "args", (1,)) == (None,):
         return Finding(f"exit {outcome.code}", LOST if outcome.code else PASSED)
-    return refused(outcome, (f"own/{name}",))
+    return refused(outcome, (f"own/{name}", "train/cat/bomb.png"))
 
 
 def _tar(entry: tuple[str, bytes, str] | None, path: Path) -> None:

@@ -23,9 +23,9 @@ FILES = {
     "data/digits/diffusion/ema.json": "distill_sbg digits",
     f"{GRADIENTS}/sbg.zarr/zarr.json": f"{TRAIN} sbg",
     f"{GRADIENTS}/sbg.zarr/directions/zarr.json": f"{TRAIN} sbg",
-    f"{GRADIENTS}/sbg.zarr/directions/c/0/0/0/0": f"{TRAIN} sbg",
+    f"{GRADIENTS}/sbg.zarr/directions/c/0/0/0/0/0": f"{TRAIN} sbg",
     f"{GRADIENTS}/cm.zarr/zarr.json": f"{TRAIN} cm",
-    f"{GRADIENTS}/heldout.zarr/directions/c/0/0/0/0": "evaluate digits cnn sbg",
+    f"{GRADIENTS}/heldout.zarr/directions/c/0/0/0/0/0": "evaluate digits cnn sbg",
     f"{CLASSIFIER}/weights.safetensors": "evaluate digits cnn sbg",
     f"{CLASSIFIER}/weights.json": "evaluate digits cnn sbg",
     "results/metrics/digits/cnn/sbg.json": REPORT,
@@ -61,7 +61,7 @@ def foreign(bench: Bench, path: Path) -> None:
         ".npz": f"{ARRAYS}/digits/realizations/nn.npz",
         ".npy": f"{IMAGES}/test_labels.npy",
         ".safetensors": "data/digits/classifiers/cnn/nn/weights.safetensors",
-        "": f"{GRADIENTS}/nn.zarr/directions/c/0/0/0/0",
+        "": f"{GRADIENTS}/nn.zarr/directions/c/0/0/0/0/0",
     }
     path.write_bytes((bench.base.folder / others[path.suffix]).read_bytes())
 

@@ -1,12 +1,12 @@
 """SIGKILL at seeded moments, then the same command again: the artifact must be the uninterrupted one's, to the byte."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from benchmarks.faults.bench import DROPOUT, LOST, TRACEBACK, Bench, Case, Finding, last_line, same
-from benchmarks.faults.forks import die_after, die_at_write, run
+from benchmarks.faults.forks import die_after, die_at_write, nothing, run
 from benchmarks.faults.workspace import Workspace
 from pag.foundation.artifacts import remove
 from pag.foundation.scratch import CHECKPOINT_MINUTES
@@ -35,35 +35,26 @@ def cases(rounds: int) -> Iterator[Case]:
 
 def _killed(command: str, outs: tuple[str, ...], bench: Bench, workspace: Workspace) -> Finding:
     """Twice at a write, or wherever a timer finds it; every step is kept, so that a state may be in the making."""
-    killed = 0
-    longest = 1.0
+    killed, longest = 0, 1.0
     for _ in range(20):
         _remove(workspace, outs)
+        at_write, count, seconds = bench.rng.random() < 0.5, bench.rng.randint(1, 12), bench.rng.uniform(0.01, longest)
+        fault = partial(die_at_write, count) if at_write else partial(die_after, seconds)
+        outcome = run(workspace.folder, command, partial(_every_step, fault if killed < 2 else nothing))
+        if outcome.code > 0:
+            verdict = TRACEBACK if "Traceback" in outcome.err else LOST
+            return Finding(f"after {killed} kills: {last_line(outcome)}", verdict)
         if killed == 2:
             break
-        at_write = bench.rng.random() < 0.5
-        fault = (
-            partial(die_at_write, bench.rng.randint(1, 12))
-            if at_write
-            else partial(die_after, bench.rng.uniform(0.01, longest))
-        )
-        outcome = run(workspace.folder, command, partial(_every_step, fault))
-        if outcome.code > 0:
-            return Finding(
-                f"after {killed} kills: {last_line(outcome)}", TRACEBACK if "Traceback" in outcome.err else LOST
-            )
         killed += outcome.code < 0
         longest = min(longest, outcome.seconds)
-    outcome = run(workspace.folder, command)
-    if outcome.code:
-        return Finding(f"after {killed} kills: {last_line(outcome)}", TRACEBACK if "Traceback" in outcome.err else LOST)
     left = [path for path in workspace.files() if ".partial-" in str(path) or ".scratch" in str(path)]
     if left:
         return Finding(f"{killed} kills leave {left[0]}", LOST)
     return same(workspace, bench, f"killed {killed} times, then the same bytes")
 
 
-def _every_step(fault: partial[None]) -> None:
+def _every_step(fault: Callable[[], None]) -> None:
     os.environ[CHECKPOINT_MINUTES] = "0"
     fault()
 

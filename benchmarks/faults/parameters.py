@@ -72,7 +72,5 @@ def cases() -> Iterator[Case]:
 
 def _mistyped(file: str, key: str, value: Any, _: Bench, workspace: Workspace) -> Finding:
     workspace.set(key, value, file)
-    return refused(
-        run(workspace.folder, "validate"),
-        (key.rsplit(".", maxsplit=1)[-1], *map(str, value if isinstance(value, list) else ())),
-    )
+    given = map(str, value if isinstance(value, list) else ())  # an unknown name may stand alone
+    return refused(run(workspace.folder, "validate"), (key.rsplit(".", maxsplit=1)[-1], *given))

@@ -1,4 +1,4 @@
-"""What the machine does to a stage: no room, no permission, signals, another process at the same work, rotten states."""
+"""What a machine does to a stage: no room, no permission, signals, another process at its work, rotten states."""
 
 import os
 import resource

@@ -123,7 +123,8 @@ def load(folder: Path) -> ImageDataset:
     Every byte is read once to verify the hash, so that no later stage works on damaged or foreign data.
     Raises ArtifactError when anything is missing, damaged, or does not match the hash.
     """
-    about = load_json(folder / DESCRIPTION, sealed=True)
+    keys = ("name", "class_names", "levels", "content_hash")
+    about = load_json(folder / DESCRIPTION, sealed=True, keys=keys)
     splits = {name: _split(folder, name, about["levels"]) for name in SPLITS}
     dataset = ImageDataset.create(about["name"], tuple(about["class_names"]), **splits)
     if dataset.content_hash != about["content_hash"]:

@@ -105,6 +105,14 @@ def test_a_missing_key_of_a_description_is_seen(key: str, tmp_path: Path) -> Non
         load_weights(tmp_path / "weights.safetensors")
 
 
+def test_a_whole_description_of_another_kind_is_refused(tmp_path: Path) -> None:
+    weights(tmp_path)
+    with pytest.raises(
+        ArtifactError, match=r"weights\.json has no diffusion, it describes something else: make it again"
+    ):
+        load_weights(tmp_path / "weights.safetensors", keys=("arch", "diffusion"))
+
+
 def test_a_seal_says_nothing_of_how_json_is_laid_out(tmp_path: Path) -> None:
     save_json(tmp_path / "a.json", {"pair": (1, 2), "by radius": {0.5: "x"}}, sealed=True)
     assert load_json(tmp_path / "a.json", sealed=True) == {"pair": [1, 2], "by radius": {"0.5": "x"}}
