@@ -174,7 +174,7 @@ def _rotten(command: str, damage: Callable[[Path], None], bench: Bench, workspac
 
 
 def _die_after_states() -> None:
-    """Killed when the fifth state, or the last of fewer, is kept."""
+    """Killed when a state is kept: the fifth one in trainings, elsewhere the first."""
     from pag.foundation import scratch
 
     os.environ[CHECKPOINT_MINUTES] = "0"
@@ -183,7 +183,7 @@ def _die_after_states() -> None:
     def counting(self: scratch.Scratch, name: str, state: object) -> None:
         save(self, name, state)
         kept.append(name)
-        if len(kept) == 5 or sys.argv[0].startswith("distill"):
+        if len(kept) == (5 if sys.argv[0].startswith("train") else 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
     scratch.Scratch.save = counting  # type: ignore[method-assign]

@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,12 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     with _readable(path), zipfile.ZipFile(require(path)) as archive:
         members = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
         return {name: np.load(io.BytesIO(member), allow_pickle=False) for name, member in members.items()}
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an .npy file, as np.save does: that has an error of its own, without a number, for a full disk."""
+    with atomic_file(path) as partial, open(partial, "wb") as file:
+        np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pag.foundation.artifacts import REMAKE, ArtifactError, atomic_directory, load_array, load_json, save_json
+from pag.foundation.artifacts import (
+    REMAKE,
+    ArtifactError,
+    atomic_directory,
+    load_array,
+    load_json,
+    save_array,
+    save_json,
+)
 
 SPLITS = ("train", "validation", "test")
 DESCRIPTION = "dataset.json"
@@ -112,8 +120,8 @@ def save(dataset: ImageDataset, folder: Path) -> None:
     }
     with atomic_directory(folder) as partial:
         for name, split in dataset.splits():
-            np.save(partial / f"{name}_images.npy", split.images)
-            np.save(partial / f"{name}_labels.npy", split.labels)
+            save_array(partial / f"{name}_images.npy", split.images)
+            save_array(partial / f"{name}_labels.npy", split.labels)
         save_json(partial / DESCRIPTION, about, sealed=True)
 
 

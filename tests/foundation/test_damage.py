@@ -22,6 +22,7 @@ from pag.foundation.artifacts import (
     load_arrays,
     load_json,
     load_weights,
+    save_array,
     save_arrays,
     save_json,
     save_weights,
@@ -118,6 +119,13 @@ def test_a_seal_says_nothing_of_how_json_is_laid_out(tmp_path: Path) -> None:
     assert load_json(tmp_path / "a.json", sealed=True) == {"pair": [1, 2], "by radius": {"0.5": "x"}}
 
 
+@pytest.mark.parametrize("array", [np.arange(6).reshape(2, 3), np.zeros((0, 4)), np.arange(6.0).reshape(2, 3).T])
+def test_an_array_s_file_is_numpy_s(array: np.ndarray, tmp_path: Path) -> None:
+    save_array(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "theirs.npy", array)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -132,6 +140,7 @@ BIG = {"w": torch.zeros(100_000)}
 WRITERS: dict[str, Callable[[Path], None]] = {
     "weights.safetensors": lambda path: save_weights(path, BIG, {}),
     "arrays.npz": lambda path: save_arrays(path, {"w": BIG["w"].numpy()}),
+    "images.npy": lambda path: save_array(path, BIG["w"].numpy()),
     "notes.json": lambda path: save_json(path, ["x" * 100_000]),
     "state": lambda path: Scratch(path.parent, {}).save("state", BIG),
 }
