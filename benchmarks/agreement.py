@@ -22,7 +22,7 @@ def agreement(device: torch.device, batch_size: int, attacked: int) -> dict[str,
     `attacked` digits how many have the same robust flag (attacks draw other random numbers on a GPU)."""
     digits = prepare("digits", load_conf("digits").data, seed=0)
     robust = adversarially_trained(digits.train.unit(), torch.from_numpy(digits.train.labels))
-    test = digits.test.select(balanced(digits.test.labels, attacked))
+    test = digits.test.select(balanced(digits.test.labels, attacked, 0, "attacked"))
     tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     try:
         ours, theirs = (_computed(robust, test, side, batch_size) for side in (torch.device("cpu"), device))

@@ -72,7 +72,7 @@ def run(count: int) -> dict[str, Any]:
     conf = load_conf("digits")
     digits = prepare("digits", conf.data, seed=0)
     model = adversarially_trained(digits.train.unit(), torch.from_numpy(digits.train.labels)).eval()
-    test = digits.test.select(balanced(digits.test.labels, count))
+    test = digits.test.select(balanced(digits.test.labels, count, 0, "attacked"))
     attacked = (model, test.unit(), torch.from_numpy(test.labels))
     sides = {"separate": separate_runs, "shared": shared_run}
     seconds, robust_accuracy = {}, {}

@@ -148,7 +148,8 @@ def accuracies(bench: Bench, store: GradientStore, seed: int) -> dict[str, float
     train_classifier(model, batches, objective, images.validation, conf.classifier)
     model.requires_grad_(False).eval()
     clean = accuracy(model, images.validation, bench.device)
-    attacked = images.validation.select(balanced(images.validation.labels, conf.evaluation.images))
+    rows = balanced(images.validation.labels, conf.evaluation.images, 0, "attacked")
+    attacked = images.validation.select(rows)
     found = evaluate(model, attacked.unit(), torch.from_numpy(attacked.labels), {"L2": RADII}, cache=bench.folder)
     robust = {f"L2 {eps}": found.robust_accuracy["L2"][eps] for eps in RADII}
     listed = ", ".join(f"{name} {100 * value:.1f} %" for name, value in {"clean": clean, **robust}.items())

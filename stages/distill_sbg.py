@@ -33,7 +33,7 @@ def main(dataset: str) -> None:
     }
 
     gradients = ScoreBased(model, t, config.noise_draws, seed)
-    rows = balanced(images.test.labels, config.heldout_images)
+    rows = balanced(images.test.labels, config.heldout_images, seed, "heldout")
     # the training images' noise is theirs
     heldout = ScoreBased(model, t, config.noise_draws, derive_seed(seed, "heldout"))
     ruler = config.model_copy(update={"bits": 8})  # the same for every precision of the training images' directions

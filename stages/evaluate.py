@@ -1,5 +1,6 @@
 """evaluate: clean accuracy, AutoAttack, Foolbox, gradient alignment, and the pictures of large-eps attacks."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,18 @@ import torch
 from rich.progress import Progress
 from torch import nn
 
-from pag.classifiers import build
-from pag.classifiers.accuracy import accuracy
+from pag.classifiers.accuracy import correct
 from pag.evaluation.evaluate import Directions, Evaluation, evaluate
+from pag.evaluation.outcomes import outcome_arrays
 from pag.evaluation.pictures import MAX_CLASSES_SHOWN, pictures
+from pag.evaluation.sanity import sanity_checks
 from pag.evaluation.standard import Budget, quick
-from pag.foundation.artifacts import ArtifactError, load_weights, save_arrays, save_json
+from pag.evaluation.trained import load_trained
+from pag.foundation.artifacts import ArtifactError, save_arrays, save_json
 from pag.foundation.config.conf import AttackConfig, Conf, load_conf
 from pag.foundation.config.params import load_params
 from pag.images.balance import balanced
-from pag.images.dataset import ImageDataset, load
+from pag.images.dataset import ImageDataset, Split, load
 from pag.store.reader import GradientStore
 from stages.shared import paths
 from stages.shared.command import run_stage
@@ -31,76 +34,83 @@ from stages.shared.device import best_device, hardware
 @click.argument("run")
 def main(dataset: str, arch: str, run: str) -> None:
     seed, conf, images = load_params().seed, load_conf(dataset), load(paths.images(dataset))
-    model, about = trained_classifier(images, arch, run)
+    model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, best_device())
     with paths.scratch("evaluate", dataset, arch, run, about["sha256"]) as scratch:
-        evaluate_run(run, arch, model, about, images, conf, seed, scratch.folder)
+        evaluate_run(model, about, images, conf, seed, scratch.folder)
 
 
 def evaluate_run(
-    run: str,
-    arch: str,
-    model: nn.Module,
-    about: dict[str, Any],
-    images: ImageDataset,
-    conf: Conf,
-    seed: int,
-    scratch: Path,
+    model: nn.Module, about: dict[str, Any], images: ImageDataset, conf: Conf, seed: int, scratch: Path
 ) -> None:
     """Measure `model`, whose description is `about`, and write the outs of the stage."""
     store = open_heldout(images, about)
+    names = images.name, about["arch"], about["method"]
     split, config = images.split(conf.evaluation.split), conf.evaluation
-    attacked = split.select(balanced(split.labels, config.images))
+    rows = balanced(split.labels, config.images, seed, "attacked")
+    attacked = split.select(rows)
+    # the held-out images are test images: nothing is chosen by them
+    directions = heldout(images, store) if config.split == "test" else None
+    options: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "seed": seed,
+        "processes": min(len(config.threat_models), torch.get_num_threads()),
+        "cache": scratch,
+    }
     with Progress() as progress:
         task = progress.add_task("AutoAttack")
         found = evaluate(
             model,
-            attacked.unit(),
-            torch.from_numpy(attacked.labels),
+            *tensors(attacked),
             config.threat_models,
             attack=budget(config.attack),
             foolbox=config.foolbox,
-            # the held-out images are test images: nothing is chosen by them
-            directions=heldout(images, store) if config.split == "test" else None,
-            batch_size=config.batch_size,
-            seed=seed,
-            processes=min(len(config.threat_models), torch.get_num_threads()),
-            cache=scratch,
+            directions=directions,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
+            **options,
         )
+    curve = evaluate(model, *tensors(attacked), config.curve, attack=quick(), **options).by_norm if config.curve else {}
+    checks = None
+    if config.sanity is not None:
+        chosen = split.select(balanced(split.labels, config.sanity, seed, "attacked"))
+        checks = [asdict(check) for check in sanity_checks(model, *tensors(chosen), config.threat_models, **options)]
+    clean = correct(model, split, best_device(), config.batch_size)
     metrics = {
-        "dataset": images.name,
-        "arch": arch,
-        "run": run,
-        "dataset_hash": images.content_hash,
-        "weights_sha256": about["sha256"],
-        "clean_accuracy": accuracy(model, split, best_device(), config.batch_size),
+        **identity(about),
+        "clean_accuracy": float(clean.mean()),
         **measured(found),
+        "sanity": checks,
         "n_examples": len(attacked),
-        "alignment_weight": about.get("lambda"),
-        "classes_per_image": about.get("classes_per_image"),
         "n_clean": len(split),
         "chance_accuracy": float(np.bincount(split.labels).max() / len(split)),
         "train_images": len(images.train),
-        "seed": about["training_seed"],
         "hardware": hardware(best_device()),
         "data_note": data_note(conf),
     }
-    save_pictures(model, images, conf, arch, run)
-    save_json(paths.metrics(images.name, arch, run), metrics, sealed=True)
+    outcomes = {"rows": rows, "labels": attacked.labels, "clean_correct": clean}
+    save_arrays(paths.outcomes(*names), outcomes | outcome_arrays(found.by_norm, curve))
+    save_pictures(model, images, conf, paths.large_eps(*names))
+    save_json(paths.metrics(*names), metrics, sealed=True)
 
 
-def trained_classifier(images: ImageDataset, arch: str, run: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The classifier of a run on the stage's device, and its description; refused if it is of other images."""
-    weights, about = load_weights(
-        paths.classifier(images.name, arch, run) / "weights.safetensors",
-        keys=("dataset_hash", "method", "training_seed"),
-    )
-    if about["dataset_hash"] != images.content_hash:
-        raise ArtifactError(f"{run} was trained on other images of {images.name}: run `dvc repro`")
-    model = build(arch, images.num_classes, images.image_shape, seed=0)
-    model.load_state_dict(weights)
-    model.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.requires_grad_(False).eval(), about
+def identity(about: dict[str, Any]) -> dict[str, Any]:
+    """Which classifier the numbers are of; the report compares it with what was asked for."""
+    return {
+        "dataset": about["dataset"],
+        "dataset_hash": about["dataset_hash"],
+        "arch": about["arch"],
+        "run": about["method"],
+        "method": about.get("trained_as", about["method"]),
+        "weights_sha256": about["sha256"],
+        "alignment_weight": about.get("lambda"),
+        "classes_per_image": about.get("classes_per_image"),
+        "gradient_of": about.get("gradient_of"),
+        "penalty": about.get("penalty"),
+        "seed": about["training_seed"],
+    }
+
+
+def tensors(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+    return split.unit(), torch.from_numpy(split.labels)
 
 
 def open_heldout(images: ImageDataset, about: dict[str, Any]) -> GradientStore:
@@ -126,6 +136,7 @@ def measured(found: Evaluation) -> dict[str, Any]:
     """The part of the metrics that comes from the evaluation."""
     by_norm = found.robust_accuracy.items()
     metrics: dict[str, Any] = {
+        "attacked_clean_accuracy": found.clean_accuracy,
         "robust_accuracy": {norm: {str(eps): value for eps, value in radii.items()} for norm, radii in by_norm},
         "autoattack_warnings": found.warnings,
         "alignment": found.alignment,
@@ -135,6 +146,7 @@ def measured(found: Evaluation) -> dict[str, Any]:
         metrics["foolbox"] = {
             name: {
                 "eps": attack.eps,
+                "clean_accuracy": attack.clean_accuracy,
                 "accuracy": attack.accuracy,
                 "distance": attack.distance_name,
                 "median_distance": attack.median_distance,
@@ -151,14 +163,14 @@ def data_note(conf: Conf) -> str | None:
     return ", ".join(note for note in notes if note) or None
 
 
-def save_pictures(model: nn.Module, images: ImageDataset, conf: Conf, arch: str, run: str) -> None:
+def save_pictures(model: nn.Module, images: ImageDataset, conf: Conf, path: Path) -> None:
     """Of test images, one of each of the first classes."""
     config = conf.evaluation.large_eps
     rows = np.array([np.flatnonzero(images.test.labels == y)[0] for y in range(min(config.images, images.num_classes))])
     x = images.test.unit(rows).to(best_device())
     arrays = pictures(model, x, config.eps, config.steps, images.num_classes)
     names = {"labels": images.test.labels[rows], "class_names": np.array(images.class_names[:MAX_CLASSES_SHOWN])}
-    save_arrays(paths.large_eps(images.name, arch, run), arrays | names)
+    save_arrays(path, arrays | names)
 
 
 if __name__ == "__main__":

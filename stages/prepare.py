@@ -1,9 +1,11 @@
 """prepare: raw images → data/<dataset>/images, split and hashed."""
 
+import math
+
 import click
 
 from pag.datasets.preparation import prepare
-from pag.foundation.config.conf import EvaluationConfig, load_conf
+from pag.foundation.config.conf import EvaluationConfig, check_radius, load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.section import ConfigError
 from pag.images.dataset import ImageDataset, save
@@ -28,11 +30,14 @@ def main(dataset: str) -> None:
 
 
 def require_attackable(images: ImageDataset, config: EvaluationConfig) -> None:
-    """Refuse, before anything is trained, images on which AutoAttack could not run.
+    """Refuse, before anything is trained, radii beyond all images, and images on which AutoAttack could not run.
 
     Its Square attack under L2 lays tiles of side // 5 pixels over the image; on a few sizes the last one juts out, and
     the attack fails.
     """
+    for norm, radii in config.threat_models.items():
+        for eps in radii:
+            check_radius(norm, eps, f"evaluation.threat_models.{norm}", math.prod(images.image_shape))
     side = images.image_shape[-1]
     tile = side // 5
     juts_out = tile == 0 or (tile > 1 and (side - 5 * tile) // 2 + side // tile * tile > side)

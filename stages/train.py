@@ -9,6 +9,7 @@ depends on what its runs load and on nothing else (tests/pipeline holds it).
 """
 
 import csv
+import math
 from typing import Any
 
 import click
@@ -16,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from pag.classifiers import build
-from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, save_weights
-from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, save_weights, sha256
+from pag.foundation.config.conf import AdversarialConfig, Conf, check_radius, load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of
 from pag.foundation.config.section import ConfigError
@@ -41,16 +42,19 @@ def main(dataset: str, arch: str, run: str) -> None:
 
 def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     """Train a new network of architecture `arch` as `run` says and write the outs of the stage."""
+    require_possible(run, images, conf)
     gradients = class_gradients(run, images)
     objective = objective_of(run, images.num_classes, conf)
     about = describe(run, arch, images, gradients)
     model = build(arch, images.num_classes, images.image_shape, run.training_seed)
     k = run.alignment.classes_per_image
     batches = Batches(images.train, conf.classifier, run.training_seed, best_device(), gradients, k)
-    settings = [conf.distill, conf.heuristics, conf.classifier, conf.methods]
+    settings = [conf.classifier, *([conf.methods.of(run.baseline)] if run.baseline else [])]
+    # the store's record has the hashes of its files: other directions, another training
+    of_store = run.realization and sha256(paths.gradients(images.name, run.realization) / "zarr.json")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
-    sections = [section.model_dump(mode="json") for section in settings]
-    with paths.scratch("classifier", about, sections) as scratch:
+    sections = [section.model_dump(mode="json") for section in settings if section is not None]
+    with paths.scratch("classifier", about, sections, of_store) as scratch:
         with Progress(*columns, TimeRemainingColumn()) as progress:
             task = progress.add_task(f"{run.name} on {images.name}", total=conf.classifier.epochs)
             history = train_classifier(
@@ -66,18 +70,30 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     click.echo(f"{run.name}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
 
 
+def require_possible(run: Run, images: ImageDataset, conf: Conf) -> None:
+    """Refuse what means nothing with so many classes, or on images of such a size."""
+    k, side = run.alignment.classes_per_image, images.image_shape[-1]
+    if run.realization is not None and k != "all" and k > images.num_classes:
+        raise ConfigError(
+            f"alignment.classes_per_image = {k}: {images.name} has {images.num_classes} classes, "
+            "expected at most as many, or all"
+        )
+    if conf.classifier.crop_padding >= side:
+        raise ConfigError(
+            f"classifier.crop_padding = {conf.classifier.crop_padding}: {images.name} has {side} pixels a side, "
+            "expected fewer"
+        )
+    config = conf.methods.of(run.baseline) if run.baseline else None
+    if isinstance(config, AdversarialConfig):
+        check_radius(config.norm, config.eps, f"methods.{run.baseline}.eps", math.prod(images.image_shape))
+
+
 def class_gradients(run: Run, images: ImageDataset) -> ClassGradients | None:
     """The gradients that an alignment run aligns with, opened and checked against the images."""
     if run.realization is None:
         return None
     from pag.store.computed import open_gradients
 
-    k = run.alignment.classes_per_image
-    if k != "all" and k > images.num_classes:
-        raise ConfigError(
-            f"alignment.classes_per_image = {k}: {images.name} has {images.num_classes} classes, "
-            "expected at most as many, or all"
-        )
     return open_gradients(paths.gradients(images.name, run.realization), images, run.realization)
 
 
@@ -102,7 +118,8 @@ def objective_of(run: Run, num_classes: int, conf: Conf) -> Objective:
 
 def describe(run: Run, arch: str, images: ImageDataset, gradients: ClassGradients | None) -> dict[str, Any]:
     """What stands beside the weights: all that tells this classifier from others."""
-    about: dict[str, Any] = {"arch": arch, "method": run.name, "dataset_hash": images.content_hash}
+    about: dict[str, Any] = {"dataset": images.name, "arch": arch, "method": run.name}
+    about["dataset_hash"] = images.content_hash
     if run.name != run.method:
         about["trained_as"] = run.method
     if gradients is not None:

@@ -19,19 +19,20 @@ def decode_splits(
     tree: FileTree,
     files: dict[str, dict[str, list[str]]],
     config: DataConfig,
+    seed: int,
     mode: str | None = None,
 ) -> Source:
     """The source of `files`: of the parts train, test and, where there is one, validation the files by class.
 
-    Labels are positions among the classes of train, which are the class names. `train_limit` and `test_limit` choose
-    files before anything is decoded, and the archive is read once for all parts. Where `test` has no files, it will be
-    cut from the training images, so these are not limited here.
+    Labels are positions among the classes of train, which are the class names. `train_limit` and `test_limit` draw
+    files by `seed` before anything is decoded, and the archive is read once for all parts. Where `test` has no files,
+    it will be cut from the training images, so these are not limited here.
     """
     classes = list(files["train"])
     limits = {"train": config.train_limit if files["test"] else None, "test": config.test_limit}
     kept, labels = {}, {}
     for part, by_class in files.items():
-        kept[part], labels[part] = _choose(by_class, classes, limits.get(part))
+        kept[part], labels[part] = _choose(by_class, classes, limits.get(part), seed, part)
     images, squashed = decode(tree, [name for names in kept.values() for name in names], config.image_size, mode)
     ends = np.cumsum([len(names) for names in kept.values()])[:-1]
     parts = {
@@ -44,12 +45,14 @@ def decode_splits(
     return Source(parts["train"], parts.get("test"), tuple(classes), validation=parts.get("validation"), notes=notes)
 
 
-def _choose(files: dict[str, list[str]], classes: Sequence[str], limit: int | None) -> tuple[list[str], np.ndarray]:
+def _choose(
+    files: dict[str, list[str]], classes: Sequence[str], limit: int | None, seed: int, part: str
+) -> tuple[list[str], np.ndarray]:
     """The files that `limit` keeps and their labels."""
     index = {name: label for label, name in enumerate(classes)}
     names = [name for of_class in files.values() for name in of_class]
     labels = np.array([index[name] for name, of_class in files.items() for _ in of_class], dtype=np.int64)
-    chosen = balanced(labels, limit)
+    chosen = balanced(labels, limit, seed, part)
     return [names[i] for i in chosen], labels[chosen]
 
 

@@ -8,7 +8,7 @@ from pag.foundation.config.conf import DataConfig
 from pag.images.dataset import Split
 
 
-def read(config: DataConfig) -> Source:
+def read(config: DataConfig, seed: int) -> Source:
     """All images as (1797, 1, 8, 8); their pixels are the whole numbers 0..16, kept as they are."""
     images, labels = load_digits(return_X_y=True)
     everything = Split(images.astype(np.uint8).reshape(-1, 1, 8, 8), labels.astype(np.int64))

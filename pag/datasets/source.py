@@ -1,12 +1,12 @@
 """What a loader hands over: the raw images of a data set, before limits and splits."""
 
 import os
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from pag.foundation.config.conf import DataConfig
 from pag.foundation.config.section import ConfigError
+from pag.foundation.printable import printable
 from pag.images.dataset import Split
 
 
@@ -32,16 +32,6 @@ class Source:
         """The parts that there are, by their names in messages."""
         named = {"training": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
-
-
-def printable(text: str) -> str:
-    """`text` with control characters, line ends and bytes that are no UTF-8 as their escapes, like '\\n'."""
-    return "".join(c.encode("unicode_escape").decode() if is_control(c) else c for c in text)
-
-
-def is_control(character: str) -> bool:
-    """Not for a line of text: control characters, line separators and (as surrogates) undecodable bytes."""
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def raw_root(config: DataConfig) -> Path:

@@ -18,7 +18,7 @@ MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 LAYOUT = "expected train/<wnid>/images/*.JPEG, val/images/*.JPEG, val/val_annotations.txt and words.txt"
 
 
-def read(config: DataConfig) -> Source:
+def read(config: DataConfig, seed: int) -> Source:
     """The images in order of WordNet id and file name, as RGB (the few grey ones too).
 
     `data.root` is the folder tiny-imagenet-200 or an archive of it, of all images or a subset; only those within the
@@ -33,7 +33,7 @@ def read(config: DataConfig) -> Source:
     for wnid, names in test.items():
         if wnid not in train:
             raise SourceError(f"{names[0]} is of class '{wnid}', which is not in train/ of {tree.root}")
-    source = decode_splits(tree, {"train": train, "test": test}, config, mode="RGB")
+    source = decode_splits(tree, {"train": train, "test": test}, config, seed, mode="RGB")
     return replace(source, class_names=_class_names(tree, list(train)))
 
 

@@ -10,7 +10,7 @@ from pag.images.dataset import Split
 SETS: dict[str, type[CIFAR10] | type[STL10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100, "stl10": STL10}
 
 
-def read(config: DataConfig) -> Source:
+def read(config: DataConfig, seed: int) -> Source:
     """The official training and test parts (of STL-10 the labelled ones), RGB, classes in the official order.
 
     Raises SourceError that says what to put where when files are missing or differ from torchvision's checksums.

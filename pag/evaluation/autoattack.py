@@ -91,17 +91,17 @@ def evaluate_autoattack(
         flags = flags + reliability_flags(model, images[:batch_size], labels[:batch_size])
         flags += class_count_notes(logits.shape[1])
         campaigns = [_Campaign(models, images, labels, logits, seed, budget) for models in threat_models.values()]
+        pairs = sum(campaign.pairs for campaign in campaigns)
         with runner(model, processes, cache) as run:
             for level in range(max(map(len, threat_models.values()))):
                 active = [campaign for campaign in campaigns if level < len(campaign.threat_models)]
                 for campaign in active:
                     campaign.count_known(model, level, batch_size)
+                progress(sum(campaign.decided for campaign in campaigns), pairs)
                 parts = [part for campaign in active for part in campaign.parts(level, batch_size)]
                 for index, outcome in run([part.job for part in parts]):
                     parts[index].campaign.record(parts[index], outcome)
-                    progress(
-                        sum(campaign.decided for campaign in campaigns), sum(campaign.pairs for campaign in campaigns)
-                    )
+                    progress(sum(campaign.decided for campaign in campaigns), pairs)
     flags += [flag for campaign in campaigns for flag in campaign.flags()]
     return AutoAttackResult({norm: campaign.result for norm, campaign in zip(radii, campaigns, strict=True)}, flags)
 

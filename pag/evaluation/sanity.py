@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ def sanity_checks(
     batch_size: int,
     seed: int,
     processes: int = 1,
+    cache: Path | None = None,
 ) -> list[SanityCheck]:
     """Four checks per norm, each from runs of its own; the arguments are those of `evaluate_autoattack`.
 
@@ -46,6 +48,7 @@ def sanity_checks(
             batch_size=batch_size,
             seed=seed,
             processes=processes,
+            cache=cache,
             budget=Budget(attacks, steps),
         )
         return found.by_norm[norm].robust_accuracy(eps)

@@ -4,18 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pag.foundation.seeding import derive_seed
 
-def balanced(labels: Sequence[int] | np.ndarray, limit: int | None) -> np.ndarray:
-    """Indices of `limit` images with classes as equal in number as the data allow: the first ones of each class.
 
-    They depend on the order of the source alone, not on a seed, so that a loader can choose before it decodes.
+def balanced(labels: Sequence[int] | np.ndarray, limit: int | None, seed: int, purpose: str) -> np.ndarray:
+    """Indices of `limit` images, drawn at random with classes as equal in number as the data allow; None: of all.
+
+    Not the first ones: files of one name are often of one video, patient or day. The images of a smaller limit are
+    among those of a larger one with the same seed and purpose.
     """
     labels = np.asarray(labels)
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))
-    by_class = np.argsort(labels, kind="stable")
-    first_of_class = np.searchsorted(labels[by_class], labels)
-    rank = np.empty(len(labels), dtype=np.int64)  # 0 for the first image of its class, 1 for the second, …
-    rank[by_class] = np.arange(len(labels))
-    rank -= first_of_class
-    return np.sort(np.lexsort((labels, rank))[:limit])
+    order = np.random.default_rng(derive_seed(seed, "balanced", purpose)).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    rank = np.empty(len(labels), dtype=np.int64)  # 0 for the first one drawn of its class, 1 for the second, …
+    rank[by_class] = np.arange(len(labels)) - np.searchsorted(labels[by_class], labels[by_class])
+    return np.sort(np.lexsort((order.argsort(), rank))[:limit])

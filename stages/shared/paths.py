@@ -63,6 +63,11 @@ def large_eps(dataset: str, arch: str, method: str) -> Path:
     return RESULTS / "arrays" / dataset / "large_eps" / arch / f"{method}.npz"
 
 
+def outcomes(dataset: str, arch: str, method: str) -> Path:
+    """Image by image, what became of those that were attacked."""
+    return RESULTS / "arrays" / dataset / "outcomes" / arch / f"{method}.npz"
+
+
 def scratch(stage: str, *about: Any) -> AbstractContextManager[Scratch]:
     """Where a long stage keeps what it goes on from after an interruption; removed when the block succeeds.
 

@@ -31,7 +31,7 @@ def source(monkeypatch):
         names = tuple(f"class {i}" for i in range(len(counts)))
         train, held = part(np.repeat(np.arange(len(counts)), counts)), part(np.arange(test or 1) % len(counts))
         module = type(sys)("fake_loader")
-        module.read = lambda config: Source(train, held if test else None, names)  # type: ignore[attr-defined]
+        module.read = lambda config, seed: Source(train, held if test else None, names)  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "fake_loader", module)
         monkeypatch.setitem(LOADERS, "fake", "fake_loader")
 
@@ -98,7 +98,7 @@ BAD = {
         [5, 5],
         2,
         {"train_limit": 1},
-        "cannot be held out of 1 images with each of the 2 classes on both sides ('class 1' has 0)",
+        "cannot be held out of 1 images with each of the 2 classes on both sides ('class 0' has 0)",
     ),
 }
 
@@ -125,7 +125,7 @@ def test_a_loader_that_breaks_the_rules_is_told_which(
 def give(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Source]) -> None:
     """Make the loader `fake` read what `make` returns."""
     module = type(sys)("fake_loader")
-    module.read = lambda config: make()  # type: ignore[attr-defined]
+    module.read = lambda config, seed: make()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "fake_loader", module)
     monkeypatch.setitem(LOADERS, "fake", "fake_loader")
 

@@ -10,21 +10,43 @@ from pag.images.balance import balanced
 NAMES = [f"class {i}" for i in range(10)]
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70))
-def test_balanced_is_as_even_as_possible(labels, limit):
-    chosen = balanced(labels, limit)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70), st.integers(0, 9))
+def test_balanced_is_as_even_as_possible(labels, limit, seed):
+    chosen = balanced(labels, limit, seed, "attacked")
     assert len(chosen) == min(limit, len(labels))
     assert list(chosen) == sorted(set(chosen.tolist()))
     available = np.bincount(labels, minlength=5)
     counts = np.bincount(np.array(labels)[chosen], minlength=5)
     for label in range(5):  # a class with fewer images than another has no more to give, or is one behind
         assert counts[label] == available[label] or counts[label] >= counts.max() - 1
-        positions = [i for i, other in enumerate(labels) if other == label]
-        assert set(positions[: counts[label]]) <= set(chosen.tolist()), "the first ones of each class"
+    assert set(balanced(labels, limit // 2 or 1, seed, "attacked")) <= set(chosen)
 
 
 def test_no_limit_keeps_all():
-    assert balanced([1, 0, 1], None).tolist() == [0, 1, 2]
+    assert balanced([1, 0, 1], None, 0, "attacked").tolist() == [0, 1, 2]
+
+
+def test_every_image_is_drawn_as_often():
+    labels = np.repeat([0, 1], [6, 12])
+    times = np.zeros(18)
+    for seed in range(600):
+        times[balanced(labels, 6, seed, "attacked")] += 1
+    # three of each class: of 6 images every one in half of the draws, of 12 every one in a quarter; 5 deviations apart
+    assert np.abs(times[:6] - 300).max() < 62 and np.abs(times[6:] - 150).max() < 54
+    assert not np.array_equal(balanced(labels, 6, 0, "attacked"), balanced(labels, 6, 0, "train"))
+
+
+def test_sequences_are_not_drawn_from_their_beginning():
+    tracks = np.tile(np.repeat(np.arange(15), 4), 2)  # two classes of 15 tracks of 4 frames each
+    labels = np.repeat([0, 1], 60)
+    seen = [
+        [len(set(tracks[chosen[labels[chosen] == y]])) for y in (0, 1)] for chosen in map(_eight(labels), range(50))
+    ]
+    assert np.mean(seen) > 3
+
+
+def _eight(labels):
+    return lambda seed: balanced(labels, 8, seed, "attacked")
 
 
 def test_stratified_keeps_proportions():

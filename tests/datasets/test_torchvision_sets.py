@@ -53,7 +53,7 @@ def write_stl10(root: Path) -> np.ndarray:
 def test_cifar(num_classes, download, tmp_path, accept_generated_files):
     rows = write_cifar(tmp_path, num_classes, 2 * num_classes)
     config = DataConfig(loader=f"cifar{num_classes}", root=str(tmp_path), download=download)
-    source = read(config)
+    source = read(config, seed=0)
     assert source.class_names == tuple(f"class {i}" for i in range(num_classes))
     names = [f"data_batch_{i}" for i in range(1, 6)] if num_classes == 10 else ["train"]
     expected = np.concatenate([rows[name] for name in names]).reshape(-1, 3, 32, 32)  # red, green, blue planes
@@ -79,7 +79,7 @@ def test_limits(tmp_path, accept_generated_files):
 @pytest.mark.parametrize(("loader", "folder"), [("cifar10", "cifar-10-batches-py"), ("stl10", "stl10_binary")])
 def test_missing_files_say_what_to_put_where(loader, folder, tmp_path):
     with pytest.raises(SourceError) as caught:
-        read(DataConfig(loader=loader, root=str(tmp_path)))
+        read(DataConfig(loader=loader, root=str(tmp_path)), seed=0)
     message = str(caught.value)
     assert str(tmp_path / folder) in message
     assert "unpack http" in message and "or set data.download to true" in message
@@ -91,7 +91,7 @@ def test_failed_download_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(
         SourceError, match=r"cifar-10-batches-py is not the complete CIFAR10 \(.*unpack file:"
     ) as caught:
-        read(DataConfig(loader="cifar10", root=str(tmp_path / "raw"), download=True))
+        read(DataConfig(loader="cifar10", root=str(tmp_path / "raw"), download=True), seed=0)
     assert "\n" not in str(caught.value)
 
 
@@ -99,7 +99,7 @@ def test_stl10_without_class_names(tmp_path, accept_generated_files):
     write_stl10(tmp_path)
     (tmp_path / "stl10_binary/class_names.txt").unlink()
     with pytest.raises(SourceError, match="is not the complete STL10"):
-        read(DataConfig(loader="stl10", root=str(tmp_path)))
+        read(DataConfig(loader="stl10", root=str(tmp_path)), seed=0)
 
 
 def test_no_resizing(tmp_path, accept_generated_files):

@@ -55,6 +55,22 @@ def changed_weights(workspace: Workspace) -> None:
     path.write_bytes(content)
 
 
+def described(**changes: object) -> Change:
+    """The classifier sbg with another description, sealed as if it were right."""
+
+    def change(workspace: Workspace) -> None:
+        path = workspace.folder / "data/digits/classifiers/cnn/sbg/weights.json"
+        save_json(path, load_json(path, sealed=True) | changes, sealed=True)
+
+    return change
+
+
+def other_classifier(workspace: Workspace) -> None:
+    folder = workspace.folder / "data/digits/classifiers/cnn"
+    shutil.rmtree(folder / "sbg")
+    shutil.copytree(folder / "vanilla", folder / "sbg")
+
+
 def other_diffusion(workspace: Workspace) -> None:
     path = workspace.folder / "data/digits/classifiers/cnn/sbg/weights.json"
     save_json(path, load_json(path, sealed=True) | {"diffusion_sha256": "0" * 64}, sealed=True)
@@ -62,6 +78,11 @@ def other_diffusion(workspace: Workspace) -> None:
 
 def value(path: str, content: object, file: str = "conf/digits.yaml") -> Change:
     return lambda workspace: workspace.set(path, content, file)
+
+
+def run_away(workspace: Workspace) -> None:
+    for key, content in {"optimizer": "sgd", "lr": 10.0, "weight_decay": 10.0, "epochs": 5}.items():
+        workspace.set(f"classifier.{key}", content)
 
 
 CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
@@ -80,7 +101,25 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("t not trained", ("distill_sbg", "digits"), value("distill.t", 3), "is not trained"),
     ("negative λ", ("train", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
     ("eps 0", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.L2", [0.0]), "threat_models.L2"),
-    ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "below 2"),
+    ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "at most 1"),
+    (
+        "a radius beyond all images",
+        ("prepare", "digits"),
+        value("evaluation.threat_models.L2", [0.5, 8.1]),
+        "evaluation.threat_models.L2 = 8.1 for L2: expected above 0 and at most 8: no two images are farther apart",
+    ),
+    (
+        "AT's radius beyond all images",
+        ("train", "digits", "cnn", "at-l2"),
+        value("methods.at-l2.eps", 8.1),
+        "methods.at-l2.eps = 8.1 for L2: expected above 0 and at most 8",
+    ),
+    (
+        "crop padding of the image's side",
+        ("train", "digits", "cnn", "vanilla"),
+        value("classifier.crop_padding", 8),
+        "classifier.crop_padding = 8: digits has 8 pixels a side, expected fewer",
+    ),
     (
         "architecture of λ",
         ("validate",),
@@ -118,10 +157,14 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("store of another realization", ("train", "digits", "cnn", "sbg"), swap_store, "realization = 'cm'"),
     ("other images", ("train", "digits", "cnn", "sbg"), other_images, "does not match the hash"),
     ("other diffusion model", ("evaluate", "digits", "cnn", "sbg"), other_diffusion, "another diffusion model"),
+    ("another method's weights", ("evaluate", "digits", "cnn", "sbg"), other_classifier, "its method is vanilla"),
+    ("another arch", ("evaluate", "digits", "cnn", "sbg"), described(arch="mlp"), "its arch is mlp, expected cnn"),
+    ("another data set", ("evaluate", "digits", "cnn", "sbg"), described(dataset="x"), "its dataset is x"),
+    ("weights of other images", ("evaluate", "digits", "cnn", "sbg"), described(dataset_hash="0"), "its dataset_hash"),
     ("no classifier", ("evaluate", "digits", "cnn", "oi"), lambda w: None, "is missing"),
     ("no metrics", ("report",), lambda w: None, "is missing"),
-    ("NaN loss", ("train", "digits", "cnn", "vanilla"), value("classifier.lr", 1e30), "at step"),
-    ("NaN diffusion", ("train_diffusion", "digits"), value("diffusion.lr", 1e30), "at step"),
+    ("weights that run away", ("train", "digits", "cnn", "vanilla"), run_away, "at step"),
+    ("NaN diffusion", ("train_diffusion", "digits"), value("diffusion.lr", 10.0), "at step"),
 ]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from workspace import Workspace
 
+from pag.foundation.artifacts import load_arrays
 from pag.foundation.config.section import read_yaml
 from pag.images.dataset import load
 
@@ -29,8 +30,33 @@ def test_the_chain_ends_in_metrics_and_a_report(chain: Workspace, tmp_path, monk
     assert metrics["alignment_weight"] == 2.0
     assert metrics["classes_per_image"] == 3
 
+    assert metrics["run"] == metrics["method"] == "sbg" and metrics["dataset"] == "digits"
+    outcomes = load_arrays(tmp_path / "results/arrays/digits/outcomes/cnn/sbg.npz")
+    test = load(tmp_path / "data/digits/images").test
+    assert outcomes["labels"].tolist() == test.labels[outcomes["rows"]].tolist()
+    assert outcomes["clean_correct"].mean() == metrics["clean_accuracy"]
+    assert outcomes["clean_correct"][outcomes["rows"]].mean() == metrics["attacked_clean_accuracy"]
+    for norm, radii in metrics["robust_accuracy"].items():
+        for eps, value in radii.items():
+            assert (outcomes[f"radius_{norm}"] > float(eps)).mean() == value
+
     assert workspace.run(monkeypatch, "report") == 0
     assert (tmp_path / "results/report/report.md").stat().st_size > 1000
+
+
+def test_a_curve_and_sanity_checks_are_made_where_they_are_asked_for(
+    chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = chain.copy(tmp_path)
+    for key, value in {"curve": {"L2": [0.25, 8.0]}, "sanity": 4, "threat_models": {"L2": [0.5]}, "images": 5}.items():
+        workspace.set(f"evaluation.{key}", value)
+    assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla") == 0
+    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/vanilla.json").read_text())
+    assert len(metrics["sanity"]) == 4 and {"name", "passed", "detail"} == set(metrics["sanity"][0])
+    outcomes = load_arrays(tmp_path / "results/arrays/digits/outcomes/cnn/vanilla.npz")
+    assert outcomes["curve_eps_L2"].tolist() == [0.25, 8.0]
+    assert np.isfinite(outcomes["curve_radius_L2"]).all()  # 8 is the diameter of a cube of 64 pixels
+    assert ((outcomes["curve_radius_L2"] == 0) == ~outcomes["clean_correct"][outcomes["rows"]]).all()
 
 
 def test_validation_images_are_counted_noted_and_not_measured_against_test_images(
@@ -129,3 +155,12 @@ def test_previews_hold_one_gradient_per_shown_class(chain: Workspace) -> None:
 
 def test_what_the_chain_was_run_with_is_valid(chain: Workspace) -> None:
     assert read_yaml(chain.folder / "conf/digits.yaml")["classifier"]["epochs"] == 1
+
+
+def test_a_note_changes_no_image(chain: Workspace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that `dvc repro` carries it into the numbers without training anything (tests/pipeline/test_edits.py)."""
+    workspace = chain.copy(tmp_path)
+    before = workspace.files()
+    workspace.set("data.note", "a note")
+    assert workspace.run(monkeypatch, "prepare", "digits") == 0
+    assert workspace.files() == before

@@ -3,10 +3,12 @@
 The stages of the chain run here with fresh imports of the project's modules: sys.modules then says what a run loaded.
 """
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from readings import Readings
 from workspace import ROOT, Workspace
 
 from pag.foundation.config.section import read_yaml
@@ -52,13 +54,35 @@ def source_of(name: str) -> Path | None:
     return file if (ROOT / file).read_text().strip() and file != Path("pag/__init__.py") else None  # the version
 
 
+def is_declared(group: str, file: str, key: str) -> bool:
+    """Whether a key, or a section that it is in, is among the params of a group of dvc.yaml, or the file as a whole."""
+    parts = [part for word in RUNS[group][1:] for part in word.split("+")]
+    item = dict(zip(STAGES[group]["matrix"], parts, strict=False))
+
+    def filled(text: str) -> str:
+        return re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], text)
+
+    for entry in STAGES[group]["params"]:
+        declared = {"params.yaml": [entry]} if isinstance(entry, str) else entry
+        for declared_file, keys in declared.items():
+            if filled(declared_file) == file and (
+                keys is None or any(f"{key}.".startswith(f"{filled(each)}.") for each in keys)
+            ):
+                return True
+    return False
+
+
 @pytest.mark.parametrize("group", RUNS)
 @pytest.mark.usefixtures("fresh_modules")
-def test_what_a_run_loads_is_declared(
+def test_what_a_run_loads_and_reads_is_declared(
     chain: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
 ) -> None:
     workspace = chain.copy(tmp_path)
+    readings = Readings(monkeypatch)
     assert workspace.run(monkeypatch, *RUNS[group]) == 0
+    undeclared_keys = {f"{file}: {key}" for file, key in readings.keys if not is_declared(group, file, key)}
+    assert not undeclared_keys, f"add to the params of {group}: {', '.join(sorted(undeclared_keys))}"
+    assert readings.keys, "no stage runs without parameters"
     declared = [Path(dep) for dep in STAGES[group]["deps"] if dep.startswith(CODE)]
     loaded = {file for name in ours() if (file := source_of(name)) is not None}
     undeclared = {file for file in loaded if not any(file == dep or dep in file.parents for dep in declared)}

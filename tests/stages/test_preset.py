@@ -171,7 +171,7 @@ def test_the_list_has_a_line_for_every_preset(
         ("description: x", "expected exactly one of params, parts and command"),
         ("description: x\nparams: {datasets: [a], archs: [cnn]}\ncommand: y", "expected exactly one"),
         ("description: x\nparams: {dataset: [a], archs: [cnn]}", "unknown key 'dataset', did you mean 'datasets'?"),
-        ("description: x\nparams: {archs: [cnn], realizations: [nn]}", "not distilled"),
+        ("description: x\nparams: {datasets: [digits], archs: [cnn], realizations: [nn]}", "not distilled"),
     ],
 )
 def test_a_wrong_preset_is_refused_in_one_line(workspace: Workspace, text: str, expected: str) -> None:

@@ -14,7 +14,7 @@ NORMS = ["L2", "Linf"]
     [
         ("L2", 0.0, "eps = 0.0 for L2"),
         ("L2", -1.0, "eps = -1.0 for L2"),
-        ("Linf", 2.0, "and below 2"),
+        ("Linf", 2.0, "and at most 1: no two images are farther apart"),
         ("l2", 0.5, "unknown norm 'l2', did you mean 'L2'?"),
     ],
 )

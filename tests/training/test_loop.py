@@ -61,8 +61,8 @@ def network() -> nn.Module:
 
 
 def train(objective: Objective, seed: int = 3, **changes: object) -> tuple[nn.Module, History]:
-    options = {"epochs": 5, "batch_size": 16, "lr": 0.05, "crop_padding": 0, "flip": False, **changes}
-    config = ClassifierConfig(**options)
+    options = {"epochs": 5, "batch_size": 16, "lr": 0.05, "crop_padding": 0, "flip": False}
+    config = ClassifierConfig(**options).model_copy(update=changes)  # which may be beyond what a file can say
     batches = Batches(bright_half(64, 0), config, seed, torch.device("cpu"), TrueDirections(), 1)
     model = network()
     return model, train_classifier(model, batches, objective, bright_half(40, 1), config)

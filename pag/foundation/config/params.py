@@ -5,15 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pag.foundation.config.section import Baseline, NonNegative, Realization, RobustMethod, Section, load
+from pag.foundation.config.section import Baseline, Realization, RobustMethod, Section, Seed, Weight, load
 
 
 class Params(Section):
     """params.yaml: which experiments to run."""
 
-    seed: Annotated[int, Field(ge=0)]  # of the data split, the diffusion model and the gradients
-    training_seed: Annotated[int, Field(ge=0)]  # of the classifiers
-    weight: NonNegative | None = Field(alias="lambda")  # null: the value of conf for dataset, method, architecture
+    seed: Seed  # of the data split, the diffusion model and the gradients
+    training_seed: Seed  # of the classifiers
+    weight: Weight | None = Field(alias="lambda")  # null: the value of conf for dataset, method, architecture
     datasets: list[str]  # empty: the toy experiment alone
     archs: Annotated[list[str], Field(min_length=1)]
     baselines: list[Baseline]
@@ -35,6 +35,14 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _something_runs(self) -> "Params":
+        if not (self.datasets or self.point_sets):
+            raise ValueError("datasets and point_sets: both are empty, expected something to run on")
+        if self.robust and not self.robust_realizations:
+            raise ValueError(f"robust_realizations: empty, expected what is added to {', '.join(self.robust)}")
+        return self
+
+    @model_validator(mode="after")
     def _stores_exist(self) -> "Params":
         for name in {*self.realizations, *self.robust_realizations} - {"sbg", *self.heuristics}:
             raise ValueError(f"realization '{name}' is trained on but not distilled: add it to heuristics")
@@ -42,6 +50,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _variants_belong_to_the_experiment(self) -> "Params":
+        for key in ("variant_datasets", "variant_archs"):
+            if self.variants and not getattr(self, key):
+                raise ValueError(f"{key}: empty, expected what the variants run on ({', '.join(self.variants)})")
         chosen = {"noise_level_figures": (self.noise_level_figures, self.datasets)}
         if self.variants:
             chosen |= {"variant_datasets": (self.variant_datasets, self.datasets)}

@@ -7,7 +7,7 @@ of the methods with some values of its own.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,13 +15,14 @@ from pag.foundation.config.conf import AlignmentConfig, Conf
 from pag.foundation.config.params import Params
 from pag.foundation.config.section import (
     Baseline,
+    Classes,
     ConfigError,
-    Count,
     GradientOf,
-    NonNegative,
     Realization,
     RobustMethod,
     Section,
+    Seed,
+    Weight,
     check,
     nearest,
 )
@@ -35,11 +36,11 @@ class Variant(Section):
     """What a run changes; a value that is not given is that of the other sections of conf and of params.yaml."""
 
     method: str  # vanilla | at-l2 | … | gradnorm | … | oi | … | sbg | at-l2+sbg | …
-    weight: NonNegative | None = Field(None, alias="lambda")
-    classes_per_image: Count | Literal["all"] | None = None
+    weight: Weight | None = Field(None, alias="lambda")
+    classes_per_image: Classes | Literal["all"] | None = None
     gradient_of: GradientOf | None = None
-    penalty: NonNegative | None = None  # weight of gradnorm
-    training_seed: Annotated[int, Field(ge=0)] | None = None
+    penalty: Weight | None = None  # weight of gradnorm
+    training_seed: Seed | None = None
 
     @model_validator(mode="after")
     def _fits_the_method(self) -> "Variant":
@@ -77,23 +78,20 @@ class Variant(Section):
 
 def variants_of(conf: Conf, dataset: str) -> dict[str, Variant]:
     """Every variant of a conf. Raises ConfigError with one line that names the variant and the key."""
-    found = {}
-    for name, content in conf.variants.items():
-        source = f"conf/{dataset}.yaml: variants.{name}"
-        if not NAME.fullmatch(name):
-            raise ConfigError(f"{source}: a name has lower-case letters, digits and single hyphens")
-        if name in _methods():
-            raise ConfigError(f"{source}: '{name}' is the name of a method, whose results would be overwritten")
-        found[name] = check(Variant, content, source)
-    return found
+    return {name: variant_of(conf, dataset, name) for name in conf.variants}
 
 
 def variant_of(conf: Conf, dataset: str, name: str) -> Variant:
-    variants = variants_of(conf, dataset)
-    if name not in variants:
-        known = nearest(name, [*_methods(), *variants])
+    """One variant of a conf; the others are not looked at. Errors as above, and for an unknown name."""
+    if name not in conf.variants:
+        known = nearest(name, [*_methods(), *conf.variants])
         raise ConfigError(f"unknown run '{name}': no method, and no variant of conf/{dataset}.yaml{known}")
-    return variants[name]
+    source = f"conf/{dataset}.yaml: variants.{name}"
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{source}: a name has lower-case letters, digits and single hyphens")
+    if name in _methods():
+        raise ConfigError(f"{source}: '{name}' is the name of a method, whose results would be overwritten")
+    return check(Variant, conf.variants[name], source)
 
 
 def _methods() -> Iterator[str]:
@@ -112,7 +110,7 @@ class Run:
     baseline: Baseline | None  # without alignment, or what alignment is added to; None for alignment alone
     realization: Realization | None  # the gradients to align with
     weight: float  # λ; 0 without alignment
-    alignment: AlignmentConfig
+    alignment: AlignmentConfig  # its defaults without alignment
     penalty: float | None  # weight of gradnorm; None for all others
     training_seed: int
 
@@ -122,29 +120,29 @@ def run_of(name: str, dataset: str, arch: str, params: Params, conf: Conf) -> Ru
 
     λ is params.yaml's where that is set, otherwise conf's for the method and architecture; a variant has its own.
     """
-    if name in _methods():
-        variant, given = Variant.model_validate({"method": name}), params.weight
-    else:
-        variant, given = variant_of(conf, dataset, name), None
-    changed = {"classes_per_image": variant.classes_per_image, "gradient_of": variant.gradient_of}
-    given_alignment = {key: value for key, value in changed.items() if value is not None}
-    weight = 0.0
+    a_method = name in _methods()
+    variant = Variant.model_validate({"method": name}) if a_method else variant_of(conf, dataset, name)
+    weight, alignment, penalty = 0.0, AlignmentConfig(), variant.penalty
+    # what does not concern the run is not read: in dvc.yaml its stage does not depend on it
     if variant.realization is not None:
+        given = params.weight if a_method else None
         usual = conf.methods.aligned(variant.realization, variant.robust).for_arch(arch)
         weight = next(value for value in (variant.weight, given, usual) if value is not None)
-    penalty = variant.penalty
+        changed = {"classes_per_image": variant.classes_per_image, "gradient_of": variant.gradient_of}
+        alignment = conf.alignment.model_copy(
+            update={key: value for key, value in changed.items() if value is not None}
+        )
+    if variant.method in ("gradnorm", "noise") and getattr(conf.methods, variant.method) is None and penalty is None:
+        raise ConfigError(f"conf/{dataset}.yaml: methods.{variant.method}: missing, the run '{name}' needs it")
     if variant.method == "gradnorm" and penalty is None and conf.methods.gradnorm is not None:
         penalty = conf.methods.gradnorm.weight
-    given_control = {"gradnorm": penalty, "noise": conf.methods.noise}
-    if variant.method in given_control and given_control[variant.method] is None:
-        raise ConfigError(f"conf/{dataset}.yaml: methods.{variant.method}: missing, the run '{name}' needs it")
     return Run(
         name=name,
         method=variant.method,
         baseline=variant.robust if variant.realization else variant.method,  # type: ignore[arg-type]
         realization=variant.realization,
         weight=weight,
-        alignment=conf.alignment.model_copy(update=given_alignment),
+        alignment=alignment,
         penalty=penalty,
         training_seed=params.training_seed if variant.training_seed is None else variant.training_seed,
     )

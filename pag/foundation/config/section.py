@@ -5,13 +5,18 @@ inside can rely on them.
 """
 
 import difflib
+import reprlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
+
+from pag.foundation.printable import printable
 
 Norm = Literal["L2", "Linf"]
 Realization = Literal["oi", "cm", "nn", "sbg"]
@@ -22,15 +27,65 @@ Precision = Literal["float32", "bf16"]
 GradientOf = Literal["log_softmax", "logit"]
 Activation = Literal["relu", "silu"]  # the end of an architecture's name, where it is not the usual one
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Steps = Annotated[list[Count], Field(min_length=1)]
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a field may have, `low` and `high` among them unless they are excluded."""
+
+    low: float
+    high: float
+    why: str  # not beyond, for the message
+    excluded: tuple[float, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: float) -> float:
+        if value not in self:
+            raise PydanticCustomError("range", "{expected}", {"expected": f"expected {self}"})
+        return value
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high and value not in self.excluded
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.low in self.excluded else 'at least'} {_number(self.low)}"
+        return f"{low} and {'below' if self.high in self.excluded else 'at most'} {_number(self.high)}: {self.why}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+# Every number has an upper bound too: beyond it a run would end, hours later, where a machine gives up.
+Seed = Annotated[int, Range(0, 2**32 - 1, "a seed has 32 bits")]
+Count = Annotated[int, Range(1, 10_000_000, "no data set here has more images")]
+Candidates = Annotated[int, Range(2, 10_000_000, "no image is its own neighbour, no data set here has more images")]
+Classes = Annotated[int, Range(1, 100_000, "no data set here has more classes")]
+Side = Annotated[int, Range(1, 4096, "no larger image fits a training")]
+Padding = Annotated[int, Range(0, 4096, "no larger image fits a training")]
+BatchSize = Annotated[int, Range(1, 65_536, "no machine holds more images at once")]
+Width = Annotated[int, Range(1, 2048, "no machine holds a larger network")]
+Depth = Annotated[int, Range(1, 64, "no machine holds a larger network")]
+Epochs = Annotated[int, Range(1, 100_000, "more would not end")]
+TrainingSteps = Annotated[int, Range(1, 100_000_000, "more would not end")]
+AttackSteps = Annotated[int, Range(1, 10_000, "more would not end")]
+Timesteps = Annotated[int, Range(2, 100_000, "with more, neighbouring noise levels are the same")]
+Level = Annotated[int, Range(0, 99_999, "no schedule is longer")]
+Draws = Annotated[int, Range(1, 10_000, "more would not change the mean")]
+LearningRate = Annotated[float, Range(0, 10, "beyond, weights run away within a few steps", excluded=(0,))]
+Weight = Annotated[float, Range(0, 1e6, "beside more, the other terms vanish")]
+Radius = Annotated[float, Range(0, 1e4, "no two images are farther apart", excluded=(0,))]  # see also check_radius
+Distance = Annotated[float, Range(0, 1e8, "no two images are farther apart in any norm", excluded=(0,))]
+Fraction = Annotated[float, Range(0, 1, "a part of the whole", excluded=(0, 1))]
+Share = Annotated[float, Range(0, 1, "a part of the whole", excluded=(1,))]
 
 
 class ConfigError(ValueError):
-    """A parameter that the project cannot run with; the message is one line for the user."""
+    """A parameter that the project cannot run with; the message is one line for the user, whatever keys are called."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class Section(BaseModel):
@@ -81,7 +136,7 @@ def check(model: type[Model], content: Any, source: str) -> Model:
 def _first_problem(error: ValidationError, model: type[Section]) -> str:
     # a misspelt key is also a missing one: say how it was spelt
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in problem["loc"])
+    key = ".".join(part if isinstance(part, str) else _shown(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         *parents, unknown = problem["loc"]
         return f"unknown key '{key}'{nearest(str(unknown), _keys(model, parents))}"
@@ -89,8 +144,18 @@ def _first_problem(error: ValidationError, model: type[Section]) -> str:
     if problem["type"] == "missing":
         return f"{key}: missing"
     if problem["type"] == "model_type":
-        return f"{key + ': ' if key else ''}expected keys with values (got {problem['input']!r})"
-    return f"{key}: {message} (got {problem['input']!r})" if key and problem["type"] != "value_error" else message
+        return f"{key + ': ' if key else ''}expected keys with values (got {_shown(problem['input'])})"
+    if problem["type"] == "value_error":  # of a whole section; the message begins with the key in it
+        return f"{key}.{message}" if key else message
+    return f"{key}: {message} (got {_shown(problem['input'])})" if key else message
+
+
+def _shown(value: Any) -> str:
+    """Of a long one the beginning and the end."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python prints no integer of over 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _keys(model: type[Section], parents: list[Any]) -> list[str]:
