@@ -72,8 +72,8 @@ class Fork:
         orphans = self._group_lives()
         if orphans:
             os.killpg(self.pid, signal.SIGKILL)
-        texts = [self._log(name).read_text(errors="replace") for name in ("out", "err")]
-        return Outcome(os.waitstatus_to_exitcode(ended[1]), *texts, seconds, orphans)
+        out, err = (self._log(name).read_text(errors="replace") for name in ("out", "err"))
+        return Outcome(os.waitstatus_to_exitcode(ended[1]), out, err, seconds, orphans)
 
     def _group_lives(self) -> bool:
         """A moment is granted: a resource tracker ends when it sees its pipe closed."""

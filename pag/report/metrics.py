@@ -88,7 +88,7 @@ def read_metrics(folder: Path, dataset: str, arch: str, run: str) -> Metrics:
     one of the same images or above that of a smaller radius.
     """
     path, timings = (folder / kind / dataset / arch / f"{run}.json" for kind in ("metrics", "timings"))
-    asked_for = {"dataset": dataset, "arch": arch, "run": run}
+    asked_for: dict[str, Any] = {"dataset": dataset, "arch": arch, "run": run}
     content = _content(path, asked_for)
     if timings.exists():
         asked_for["weights_sha256"] = content.get("weights_sha256")
