@@ -116,10 +116,9 @@ def main() -> None:
             arrays = boundaries(models, points)
 
     save_arrays(paths.TOY_ARRAYS, arrays)
-    save_json(
-        paths.TOY_METRICS,
-        {"seeds": toy.seeds, **{name: {key: summary(v) for key, v in s.items()} for name, s in scores.items()}},
-    )
+    summaries = {name: {key: summary(v) for key, v in s.items()} for name, s in scores.items()}
+    identity = {"dataset": points.name, "dataset_hash": points.content_hash}
+    save_json(paths.TOY_METRICS, {**identity, "seeds": toy.seeds, **summaries}, sealed=True)
 
 
 if __name__ == "__main__":

@@ -137,12 +137,14 @@ def describe(run: Run, arch: str, images: ImageDataset, gradients: ClassGradient
 def save(model: nn.Module, history: History, about: dict[str, Any], dataset: str) -> None:
     names = dataset, about["arch"], about["method"]
     with atomic_directory(paths.classifier(*names)) as folder:
-        save_weights(folder / "weights.safetensors", model.state_dict(), about)
+        digest = save_weights(folder / "weights.safetensors", model.state_dict(), about)
     with atomic_file(paths.curve(*names)) as path, open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, history.rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history.rows)
-    save_json(paths.timings(*names), {**history.timings(), "train_hardware": hardware(best_device())})
+    identity = {"dataset": dataset, "arch": about["arch"], "run": about["method"], "weights_sha256": digest}
+    timings = {**identity, **history.timings(), "train_hardware": hardware(best_device())}
+    save_json(paths.timings(*names), timings, sealed=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Training the class-conditional DDPM by the recipe of improved-diffusion."""
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pag.diffusion.model.images import to_signed
 from pag.diffusion.model.schedule import NoiseSchedule, timesteps_of
 from pag.diffusion.model.unet import build_unet
 from pag.foundation.config.conf import DiffusionConfig
-from pag.foundation.finite import Watch
+from pag.foundation.finite import MAX_LOSS, Watch
 from pag.foundation.interrupts import held
 from pag.foundation.scratch import Scratch
 from pag.foundation.seeding import derive_seed, generator, own_random_state
@@ -151,8 +150,8 @@ def train(
     """Train on the training images of `dataset` and their classes, from scratch.
 
     `on_step(step, loss)` is called once a step, in order. Raises FloatingPointError naming the first step whose loss
-    or gradients are not finite, or weights that have run away, ValueError when the architecture does not fit the
-    images.
+    or gradients are not finite or have run away, or weights that have, ValueError when the architecture does not fit
+    the images.
 
     scratch: keeps the state of the training now and then, and training goes on from what it holds: since a step's
     draws depend on nothing but its number, the result is the uninterrupted one's. Raises Interrupted, when told to
@@ -196,7 +195,7 @@ class _LossHistory:
             return
         step, loss = len(self.losses), self.pending.item()
         self.pending = None
-        if not math.isfinite(loss):
+        if not loss <= MAX_LOSS:
             raise FloatingPointError(self.advice(step, f"the loss is {loss}"))
         self.losses.append(loss)
         if self.on_step is not None:

@@ -18,6 +18,7 @@ from torch import nn
 from pag.evaluation.cache import Cache
 from pag.evaluation.standard import SURVIVED, Job, Nearest, Outcome, attack
 from pag.foundation.allocator import keep_freed_memory
+from pag.foundation.interrupts import held
 
 Runner = Callable[[list[Job]], Iterator[tuple[int, Outcome]]]  # jobs → (index of the job, its outcome), in order
 
@@ -56,7 +57,9 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
 def _in_pool(pool: ProcessPoolExecutor) -> Runner:
     def run(jobs: list[Job]) -> Iterator[tuple[int, Outcome]]:
         # In the order of the jobs, not of their end: so is what is written about them.
-        for index, future in enumerate([pool.submit(_work, pickle.dumps(job)) for job in jobs]):
+        with held():  # a worker that is only half started would not be ended with the others
+            futures = [pool.submit(_work, pickle.dumps(job)) for job in jobs]
+        for index, future in enumerate(futures):
             yield index, pickle.loads(future.result())
 
     return run

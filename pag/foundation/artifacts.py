@@ -16,9 +16,10 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -159,10 +160,11 @@ def save_json(path: Path, content: Any, sealed: bool = False) -> None:
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def load_json(path: Path, sealed: bool = False) -> Any:
+def load_json(path: Path, sealed: bool = False, keys: Collection[str] = ()) -> Any:
     """The content of a JSON file; a sealed one comes without its seal.
 
-    Raises ArtifactError when it is missing, no JSON, or, if `sealed`, not as it was written.
+    keys: what it must have; a whole file of another kind lacks them.
+    Raises ArtifactError when it is missing, no JSON, of another kind, or, if `sealed`, not as it was written.
     """
     try:
         content = json.loads(require(path).read_bytes())
@@ -172,6 +174,8 @@ def load_json(path: Path, sealed: bool = False) -> Any:
         raise ArtifactError(f"{path} is damaged, it is no JSON: {REMAKE}") from None
     if sealed and (not isinstance(content, dict) or content.pop(SEAL, None) != _seal(content)):
         raise ArtifactError(f"{path} is damaged or was edited, its content is not what its seal says: {REMAKE}")
+    if lacking := [key for key in keys if key not in content]:
+        raise ArtifactError(f"{path} has no {lacking[0]}, it describes something else: {REMAKE}")
     return content
 
 
@@ -197,6 +201,12 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: np.load(io.BytesIO(member), allow_pickle=False) for name, member in members.items()}
 
 
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an .npy file, as np.save does: that has an error of its own, without a number, for a full disk."""
+    with atomic_file(path) as partial, open(partial, "wb") as file:
+        np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
+
+
 def load_array(path: Path) -> np.ndarray:
     """An .npy file, memory-mapped read-only; raises ArtifactError when it is missing or its form is damaged.
 
@@ -206,17 +216,25 @@ def load_array(path: Path) -> np.ndarray:
         return np.load(require(path), mmap_mode="r", allow_pickle=False)
 
 
-def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    """Write `weights` as safetensors at `path`, and beside it, sealed, what they are and their hash as JSON."""
+def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> str:
+    """Write `weights` as safetensors at `path`, and beside it, sealed, what they are and their hash as JSON.
+
+    Returns the hash, which tells whatever is measured of these weights from that of others.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     content = safetensors.torch.save(tensors)
     write_bytes(path, content)
-    save_json(path.with_suffix(".json"), {**about, "sha256": hashlib.sha256(content).hexdigest()}, sealed=True)
+    digest = hashlib.sha256(content).hexdigest()
+    save_json(path.with_suffix(".json"), {**about, "sha256": digest}, sealed=True)
+    return digest
 
 
-def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The weights at `path` and their description. Raises ArtifactError when they are missing or changed."""
-    about = load_json(path.with_suffix(".json"), sealed=True)
+def load_weights(path: Path, keys: Collection[str] = ()) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights at `path` and their description, which must have `keys`.
+
+    Raises ArtifactError when they are missing, changed, or of another kind.
+    """
+    about = load_json(path.with_suffix(".json"), sealed=True, keys=keys)
     if sha256(path) != about.get("sha256"):
         raise ArtifactError(
             f"{path} is not the file its description {path.with_suffix('.json').name} was written for: {REMAKE}"

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pag.foundation.artifacts import REMAKE, ArtifactError, atomic_directory, load_array, load_json, save_json
+from pag.foundation.artifacts import (
+    REMAKE,
+    ArtifactError,
+    atomic_directory,
+    load_array,
+    load_json,
+    save_array,
+    save_json,
+)
 
 SPLITS = ("train", "validation", "test")
 DESCRIPTION = "dataset.json"
@@ -112,8 +120,8 @@ def save(dataset: ImageDataset, folder: Path) -> None:
     }
     with atomic_directory(folder) as partial:
         for name, split in dataset.splits():
-            np.save(partial / f"{name}_images.npy", split.images)
-            np.save(partial / f"{name}_labels.npy", split.labels)
+            save_array(partial / f"{name}_images.npy", split.images)
+            save_array(partial / f"{name}_labels.npy", split.labels)
         save_json(partial / DESCRIPTION, about, sealed=True)
 
 
@@ -123,7 +131,8 @@ def load(folder: Path) -> ImageDataset:
     Every byte is read once to verify the hash, so that no later stage works on damaged or foreign data.
     Raises ArtifactError when anything is missing, damaged, or does not match the hash.
     """
-    about = load_json(folder / DESCRIPTION, sealed=True)
+    keys = ("name", "class_names", "levels", "content_hash")
+    about = load_json(folder / DESCRIPTION, sealed=True, keys=keys)
     splits = {name: _split(folder, name, about["levels"]) for name in SPLITS}
     dataset = ImageDataset.create(about["name"], tuple(about["class_names"]), **splits)
     if dataset.content_hash != about["content_hash"]:
@@ -135,9 +144,8 @@ def _split(folder: Path, name: str, levels: int) -> Split:
     images, labels = load_array(folder / f"{name}_images.npy"), load_array(folder / f"{name}_labels.npy")
     try:
         return Split(images, np.array(labels), levels)
-    except AssertionError:
-        given = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
-        raise ArtifactError(f"{folder}: {name}_images.npy or {name}_labels.npy is damaged, {given}: {REMAKE}") from None
+    except ValueError as error:
+        raise ArtifactError(f"{folder}: {name}_images.npy or {name}_labels.npy is damaged, {error}: {REMAKE}") from None
 
 
 def _content_hash(name: str, class_names: tuple[str, ...], splits: tuple[Split, ...]) -> str:

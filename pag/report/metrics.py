@@ -1,13 +1,18 @@
-"""The files that a report is made of: metrics of a run, its timings, and the toy experiment's metrics."""
+"""The files that a report is made of: metrics of a run, its timings, and the toy experiment's metrics.
 
-import json
+All are sealed, and say what they are of: those of another run, edited ones, and such as no evaluation can give, are
+refused in one line.
+"""
+
 import re
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pag.foundation.artifacts import ArtifactError, require
+from pag.foundation.artifacts import REMAKE, ArtifactError, load_json
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 NOTE = re.compile(r"\d+ classes: ")  # how our notes on the attacks begin, beside what AutoAttack flags
@@ -38,6 +43,8 @@ class SanityMetrics(_Record):
 class Metrics(_Record):
     """results/metrics/<dataset>/<arch>/<method>.json"""
 
+    dataset_hash: str
+    weights_sha256: str
     clean_accuracy: Accuracy
     attacked_clean_accuracy: Accuracy | None = None  # of exactly the images under attack
     robust_accuracy: dict[str, dict[float, Accuracy | None]]  # norm -> radius -> AutoAttack accuracy
@@ -47,6 +54,8 @@ class Metrics(_Record):
     alignment: Annotated[float, Field(ge=-1, le=1)] | None = None  # mean cosine with SBG on held-out images
     alignment_weight: float | None = None
     classes_per_image: int | str | None = None
+    gradient_of: str | None = None
+    penalty: float | None = None
     seed: int
     autoattack_warnings: list[str]
     train_seconds: float | None = None
@@ -96,29 +105,73 @@ class ToyMetrics(_Record):
     nn: ToyScores
 
 
+def read_metrics(folder: Path, dataset: str, arch: str, run: str) -> Metrics:
+    """The metrics of a run in `folder`/metrics and, where its training took place here, its timings.
+
+    Raises ArtifactError when one is damaged, edited, or of another run, or when a robust accuracy is above the clean
+    one of the same images or above that of a smaller radius.
+    """
+    path, timings = (folder / kind / dataset / arch / f"{run}.json" for kind in ("metrics", "timings"))
+    asked_for: dict[str, Any] = {"dataset": dataset, "arch": arch, "run": run}
+    content = _content(path, asked_for)
+    if timings.exists():
+        asked_for["weights_sha256"] = content.get("weights_sha256")
+        content = _content(timings, asked_for) | content
+    metrics = _checked(Metrics, content, path)
+    _require_possible(metrics, path)
+    return metrics
+
+
+def read_toy_metrics(folder: Path) -> ToyMetrics:
+    """The metrics of the points in the plane; errors as above."""
+    path = folder / "metrics" / "toy.json"
+    return _checked(ToyMetrics, _content(path, {"dataset": "toy"}), path)
+
+
+def require_same_images(metrics: Mapping[str, Metrics], dataset: str) -> None:
+    """Raises ArtifactError when runs of one data set, by name, were measured on different images."""
+    of_hash: dict[str, str] = {}
+    for name, found in metrics.items():
+        of_hash.setdefault(found.dataset_hash, name)
+    if len(of_hash) > 1:
+        names = ", ".join(of_hash.values())
+        raise ArtifactError(f"{dataset}: the metrics of {names} are of different versions of the images: {REMAKE}")
+
+
+def _content(path: Path, asked_for: Mapping[str, Any]) -> dict[str, Any]:
+    content = load_json(path, sealed=True)
+    for key, expected in asked_for.items():
+        if content.get(key) != expected:
+            raise ArtifactError(f"{path} has {key} = {_short(content.get(key))}, expected {_short(expected)}: {REMAKE}")
+    return content
+
+
 Record = TypeVar("Record", bound=_Record)
 
 
-def metrics_files(folder: Path, name: str) -> list[Path]:
-    """The metrics of a run and, where its training took place here, the timings of it."""
-    timings = folder / "timings" / name
-    return [folder / "metrics" / name, *([timings] if timings.exists() else [])]
-
-
-def read_record(record: type[Record], *paths: Path) -> Record:
-    """One record from the keys of one or several JSON files; errors name the file that was read last."""
-    content: dict[str, Any] = {}
+def _checked(record: type[Record], content: dict[str, Any], path: Path) -> Record:
     try:
-        for path in paths:
-            content |= json.loads(require(path).read_text())
         return record.model_validate(content)
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from None
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
         message = f"{path}: {key}: {problem['msg']} (got {_short(problem['input'])})"
         raise ArtifactError(f"{message}: delete it and run `dvc repro`") from None
+
+
+def _require_possible(metrics: Metrics, path: Path) -> None:
+    """An example within a radius is within every larger one, and an image that is misclassified needs none."""
+    clean = metrics.attacked_clean_accuracy
+    if clean is None:
+        clean = metrics.clean_accuracy if metrics.n_examples == metrics.n_clean else 1.0
+    for norm, radii in metrics.robust_accuracy.items():
+        measured = [(0.0, clean), *((eps, value) for eps, value in sorted(radii.items()) if value is not None)]
+        for (smaller, above), (larger, below) in pairwise(measured):
+            if below > above:
+                raise ArtifactError(
+                    f"{path}: robust_accuracy.{norm}: {below:.3f} at radius {larger:g} is above {above:.3f} at "
+                    f"{smaller:g}, which no evaluation gives: {REMAKE}"
+                )
 
 
 def _short(value: Any) -> str:

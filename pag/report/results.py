@@ -11,12 +11,13 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from pag.foundation.artifacts import ArtifactError
+from pag.foundation.config import runs as training
 from pag.foundation.config.conf import Conf
 from pag.foundation.config.params import Params
 from pag.foundation.config.runs import Study, run_of, variant_of
 from pag.foundation.config.section import RobustMethod
 from pag.report import paper
-from pag.report.metrics import Metrics, ToyMetrics, metrics_files, read_record
+from pag.report.metrics import Metrics, ToyMetrics, read_metrics, read_toy_metrics, require_same_images
 from pag.report.outcomes import Outcomes, Sample, read_outcomes
 
 QUICK = "quick attack"  # in the place of AutoAttack; such a number is no result
@@ -84,8 +85,8 @@ class Results:
 def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Results:
     """Read the metrics, timings and outcomes of every dataset, architecture and method of `params`.
 
-    Raises ArtifactError when the file of a listed method is missing or is not a metrics file, or when an accuracy is
-    not the one of its outcomes.
+    Raises ArtifactError when the file of a listed method is missing, damaged, of another run, of other values or of
+    other images than the rest, or says what no evaluation can find.
     """
     runs = tuple(
         _run(dataset, arch, method, params, confs[dataset], folder)
@@ -99,7 +100,10 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
         for arch in params.variant_archs
         for name in params.variants
     )
-    toy = read_record(ToyMetrics, folder / "metrics" / "toy.json") if params.point_sets else None
+    for dataset in confs:
+        own = {f"{run.arch}/{run.name}": run.metrics for run in (*runs, *variants) if run.dataset == dataset}
+        require_same_images(own, dataset)
+    toy = read_toy_metrics(folder) if params.point_sets else None
     rows = [row for run in (*runs, *variants) for row in _run_rows(run, confs[run.dataset])]
     rows += _toy_rows(toy) if toy else []
     scores = pd.DataFrame(rows, columns=COLUMNS)
@@ -114,7 +118,8 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
 def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder: Path) -> Run:
     """A method of params.yaml or a variant of conf, with its metrics and outcomes."""
     settings = run_of(name, dataset, arch, params, conf)
-    metrics = read_record(Metrics, *metrics_files(folder, f"{dataset}/{arch}/{name}.json"))
+    metrics = read_metrics(folder, dataset, arch, name)
+    _require_asked_for(metrics, settings)
     outcomes = read_outcomes(folder / "arrays" / dataset / "outcomes" / arch / f"{name}.npz")
     penalty = settings.penalty if settings.method == "gradnorm" else None
     run = Run(dataset, arch, settings.method, metrics, outcomes, penalty)
@@ -126,6 +131,24 @@ def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder:
         another_seed = settings.training_seed != main.training_seed
         replica = another_seed and replace(settings, name=main.name, training_seed=main.training_seed) == main
     return replace(run, variant=name, study=variant_of(conf, dataset, name).study, replica=replica)
+
+
+def _require_asked_for(metrics: Metrics, settings: training.Run) -> None:
+    """Raises ArtifactError when the classifier was trained with other values than those of params.yaml and conf."""
+    aligned = settings.realization is not None
+    asked_for = {
+        "alignment_weight": settings.weight if aligned else None,
+        "classes_per_image": settings.alignment.classes_per_image if aligned else None,
+        "gradient_of": settings.alignment.gradient_of if aligned else None,
+        "penalty": settings.penalty,
+        "seed": settings.training_seed,
+    }
+    for key, value in asked_for.items():
+        if (found := getattr(metrics, key)) != value:
+            raise ArtifactError(
+                f"the metrics of {settings.name} are of a classifier with {key} = {found}, the parameters say {value}: "
+                "run `dvc repro`"
+            )
 
 
 def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:

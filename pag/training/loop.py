@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pag.classifiers.accuracy import accuracy
 from pag.foundation.config.conf import ClassifierConfig
-from pag.foundation.finite import Watch
+from pag.foundation.finite import MAX_LOSS, Watch
 from pag.foundation.interrupts import held
 from pag.foundation.scratch import Scratch
 from pag.foundation.seeding import derive_seed, own_random_state
@@ -53,8 +53,9 @@ def train_classifier(
     scratch: keeps the state of the training now and then, and training goes on from what it holds. What a step draws,
     dropout in the network included, belongs to its number, so the result is the uninterrupted one's.
 
-    Raises FloatingPointError with the step at the first loss or gradient that is not finite and for weights that have
-    run away; such a state is not kept. Raises Interrupted, when told to stop, with the state after the step kept.
+    Raises FloatingPointError with the step at the first loss or gradient that is not finite and for weights or losses
+    that have run away; such a state is not kept. Raises Interrupted, when told to stop, with the state after the step
+    kept.
     """
     device = batches.device
     model.to(device).to(memory_format=torch.channels_last)
@@ -100,6 +101,9 @@ def train_classifier(
             history.seconds_waited = earlier_waited + batches.seconds_waited
 
             row = {"epoch": epoch + 1, **{name: float(total) / per_epoch for name, total in sums.items()}}
+            if row.get("cross_entropy", 0) > MAX_LOSS:
+                problem = f"the mean cross-entropy of an epoch is {row['cross_entropy']:.3g}, the training has run away"
+                raise FloatingPointError(_advice(per_epoch, history.steps, problem))
             if len(validation.labels):
                 row["validation_accuracy"] = accuracy(model, validation, device)
             history.rows.append(row)

@@ -22,6 +22,7 @@ from pag.foundation.artifacts import (
     load_arrays,
     load_json,
     load_weights,
+    save_array,
     save_arrays,
     save_json,
     save_weights,
@@ -105,9 +106,24 @@ def test_a_missing_key_of_a_description_is_seen(key: str, tmp_path: Path) -> Non
         load_weights(tmp_path / "weights.safetensors")
 
 
+def test_a_whole_description_of_another_kind_is_refused(tmp_path: Path) -> None:
+    weights(tmp_path)
+    with pytest.raises(
+        ArtifactError, match=r"weights\.json has no diffusion, it describes something else: make it again"
+    ):
+        load_weights(tmp_path / "weights.safetensors", keys=("arch", "diffusion"))
+
+
 def test_a_seal_says_nothing_of_how_json_is_laid_out(tmp_path: Path) -> None:
     save_json(tmp_path / "a.json", {"pair": (1, 2), "by radius": {0.5: "x"}}, sealed=True)
     assert load_json(tmp_path / "a.json", sealed=True) == {"pair": [1, 2], "by radius": {"0.5": "x"}}
+
+
+@pytest.mark.parametrize("array", [np.arange(6).reshape(2, 3), np.zeros((0, 4)), np.arange(6.0).reshape(2, 3).T])
+def test_an_array_s_file_is_numpy_s(array: np.ndarray, tmp_path: Path) -> None:
+    save_array(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "theirs.npy", array)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
 
 
 @contextmanager
@@ -124,6 +140,7 @@ BIG = {"w": torch.zeros(100_000)}
 WRITERS: dict[str, Callable[[Path], None]] = {
     "weights.safetensors": lambda path: save_weights(path, BIG, {}),
     "arrays.npz": lambda path: save_arrays(path, {"w": BIG["w"].numpy()}),
+    "images.npy": lambda path: save_array(path, BIG["w"].numpy()),
     "notes.json": lambda path: save_json(path, ["x" * 100_000]),
     "state": lambda path: Scratch(path.parent, {}).save("state", BIG),
 }

@@ -1,10 +1,9 @@
 """Each claim holds on results made for it, and stops holding when the one number that matters is changed."""
 
-import json
-
 import pandas as pd
 import pytest
 
+from pag.foundation.artifacts import load_json
 from pag.report.judgement import judge
 from pag.report.results import binomial_error, read_results
 from pag.report.rules import CLAIMS
@@ -170,10 +169,11 @@ def test_claim_9_compares_steps_of_the_same_machine(metrics):
 def with_penalties(metrics, **penalised: tuple[float, float]) -> tuple[str, str]:
     """Claim 10 beside SBG's 97.5 % clean and 53.75 % mean over the radii; name → (clean, robust at each radius)."""
     metrics.lists["baselines"] = ["vanilla", "at-l2", "gradnorm"]
-    content, rows = json.loads(metrics.metrics_path("vanilla").read_text()), []
+    content, rows = load_json(metrics.metrics_path("vanilla"), sealed=True), []
     for name, (clean, robust) in penalised.items():
         accuracies = {norm: dict.fromkeys(radii, robust) for norm, radii in content["robust_accuracy"].items()}
-        metrics.write_metrics("gradnorm", content | {"clean_accuracy": clean, "robust_accuracy": accuracies})
+        changed = {"run": "gradnorm", "penalty": 0.05, "clean_accuracy": clean, "robust_accuracy": accuracies}
+        metrics.write_metrics("gradnorm", content | changed)
         scores = read_results(*metrics.load(), metrics.folder).scores
         own = scores[scores["method"] == "gradnorm"]
         rows.append(own if name == "main" else own.assign(run="other", name=name))

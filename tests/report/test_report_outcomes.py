@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pag.foundation.artifacts import ArtifactError
+from pag.foundation.artifacts import ArtifactError, load_json
 from pag.report.judgement import judge
 from pag.report.outcomes import read_outcomes
 from pag.report.results import read_results
@@ -73,9 +73,9 @@ def test_training_seeds_of_both_methods_are_in_the_interval(compared):
     variants = {f"{m}-{s}": {"method": m, "training_seed": s} for m in ("sbg", "at-l2") for s in (1, 2)}
     compared.lists |= {"variants": list(variants), "variant_datasets": ["digits"], "variant_archs": ["cnn"]}
     right = {"sbg-1": 90, "sbg-2": 116, "at-l2-1": 100, "at-l2-2": 101}
-    template = compared.metrics_path("sbg").read_text()
     for name, count in right.items():
-        compared.metrics_path(name).write_text(template)
+        template = load_json(compared.metrics_path(name.rsplit("-", 1)[0]), sealed=True)
+        compared.write_metrics(name, template | {"run": name, "seed": variants[name]["training_seed"]})
         compared.write_outcomes(name, broken(slice(0, count)), CLEAN)
     finding = third_claim(compared, variants)
     text = finding.checks[0].text
@@ -84,6 +84,8 @@ def test_training_seeds_of_both_methods_are_in_the_interval(compared):
     assert finding.outcome == "undecided"
     # with other values than the main run's it is no seed of it
     variants = {name: content | {"lambda": 0.1} if "sbg" in name else content for name, content in variants.items()}
+    for name in ("sbg-1", "sbg-2"):
+        compared.change(name, alignment_weight=0.1)
     assert "SBG 58.0 ± 3.5 % (n = 200), AT-L2 50.0 ± 3.5 % (n = 200)" in third_claim(compared, variants).checks[0].text
 
 

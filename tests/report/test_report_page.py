@@ -1,13 +1,12 @@
 """The written report: its files, its order, its bytes."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pag.foundation.artifacts import ArtifactError
+from pag.foundation.artifacts import ArtifactError, load_json, save_json
 from pag.report.page import write_report
 
 FIGURES = [
@@ -54,7 +53,7 @@ def test_report_is_complete_and_the_same_every_time(experiment):
 def test_without_an_alignment_there_is_no_figure_of_it(experiment):
     assert "figures/digits-alignment.png" in (write(experiment) / "report.md").read_text()
     for content in (experiment.folder / "metrics" / "digits").rglob("*.json"):
-        content.write_text(json.dumps(json.loads(content.read_text()) | {"alignment": None}))
+        save_json(content, load_json(content, sealed=True) | {"alignment": None}, sealed=True)
     assert "figures/digits-alignment.png" not in (write(experiment) / "report.md").read_text()
 
 
@@ -63,7 +62,7 @@ def test_jpeg_copy_is_compared_with_cifar10_and_marked(experiment):
     experiment.write_all("cifar10-jpeg", "rn18")
     for method in ("vanilla", "sbg"):
         content = experiment.metrics_path(method, "cifar10-jpeg", "rn18")
-        content.write_text(content.read_text().replace('"data_note": null', '"data_note": "JPEG copy"'))
+        save_json(content, load_json(content, sealed=True) | {"data_note": "JPEG copy"}, sealed=True)
     (folder / "arrays" / "digits").rename(folder / "arrays" / "cifar10-jpeg")
     (folder / "arrays" / "cifar10-jpeg" / "large_eps" / "cnn").rename(
         folder / "arrays" / "cifar10-jpeg" / "large_eps" / "rn18"

@@ -1,13 +1,12 @@
 """Reading metrics: every number arrives, the paper's stands beside it, bad files are refused in one line."""
 
-import json
 import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from pag.foundation.artifacts import ArtifactError
+from pag.foundation.artifacts import ArtifactError, load_json, save_json
 from pag.report import paper
 from pag.report.judgement import judge
 from pag.report.results import binomial_error, read_results
@@ -54,7 +53,7 @@ def test_a_radius_without_a_measurement_is_missing(metrics):
     lines = accuracy_table(results.runs, results.scores[results.scores["dataset"] == "digits"]).splitlines()
     assert "| L2 0.5 | L2 1 | L2 2 |" in lines[0]
     line = next(line for line in lines if "| SBG |" in line)
-    assert "| 97.5 ± 0.9 | 360 | 96.0 ± 1.5 | missing | 20.0 ± 2.8 | missing |" in line
+    assert "| 97.5 ± 0.9 | 360 | 98.0 ± 1.2 | missing | 20.0 ± 2.8 | missing |" in line
 
 
 def test_the_papers_number_and_the_difference_stand_beside_ours(metrics):
@@ -93,7 +92,7 @@ def test_markdown_cell_has_measured_paper_and_difference(metrics):
     scores = results.scores[results.scores["dataset"] == "cifar10"]
     line = next(line for line in accuracy_table(results.runs, scores).splitlines() if "| SBG |" in line)
     expected = (
-        "| SBG | 2 | 97.5 ± 0.9 / 78.56 / +18.9 | 360 | 96.0 ± 1.5 "
+        "| SBG | 2 | 97.5 ± 0.9 / 78.56 / +18.9 | 360 | 98.0 ± 1.2 "
         "| 80.0 ± 2.8 / 55.39 / +24.6 | 20.0 ± 2.8 / 30.43 / -10.4 |"
     )
     assert line == f"{expected} missing / 23.97 / – | 95.0 ± 1.6 | 200 | 0.720 |"
@@ -110,7 +109,7 @@ def test_tidy_and_wide_csv_hold_the_same_numbers(metrics):
     wide = wide_table(results.runs, results.scores[results.scores["dataset"] == "digits"]).set_index("method")
     assert wide.loc["nn", "robust_accuracy_Linf_0.2"] == 0.07
     assert wide.loc["nn", "n_attacked"] == 200
-    assert wide.loc["nn", "attacked_clean_accuracy"] == 0.975
+    assert wide.loc["nn", "attacked_clean_accuracy"] == 0.995
     assert wide.loc["oi", "alignment"] == 0.31
 
 
@@ -152,13 +151,60 @@ def test_a_metrics_file_that_makes_no_sense_is_refused_in_one_line(metrics, chan
 
 def test_a_broken_or_incomplete_metrics_file_is_refused(metrics):
     path: Path = metrics.metrics_path("sbg")
-    content = json.loads(path.read_text())
+    content = load_json(path, sealed=True)
     path.write_text("{")
-    with pytest.raises(ArtifactError, match=r"sbg\.json is not valid JSON"):
+    with pytest.raises(ArtifactError, match=r"sbg\.json is damaged, it is no JSON"):
         read(metrics)
     del content["n_clean"]
-    path.write_text(json.dumps(content))
+    save_json(path, content, sealed=True)
     with pytest.raises(ArtifactError, match=r"n_clean: Field required"):
+        read(metrics)
+
+
+def test_an_edited_metrics_file_is_refused(metrics):
+    path = metrics.metrics_path("sbg")
+    path.write_text(path.read_text().replace("0.975", "0.985"))
+    with pytest.raises(ArtifactError, match=r"sbg\.json is damaged or was edited"):
+        read(metrics)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("dataset", "mnist5k"), ("arch", "rn18"), ("run", "nn"), ("weights_sha256", "v" * 64)]
+)
+@pytest.mark.parametrize("kind", ["metrics", "timings"])
+def test_files_of_another_run_are_refused(metrics, kind, key, value):
+    """The hash of the weights ties the timings to the metrics."""
+    timings = load_json(metrics.metrics_path("sbg"), sealed=True) | {"train_seconds": 1.0}
+    path = metrics.folder / "timings/digits/cnn/sbg.json"
+    save_json(path, timings, sealed=True)
+    read(metrics)
+    if kind == "metrics":
+        metrics.change("sbg", **{key: value})
+    else:
+        save_json(path, timings | {key: value}, sealed=True)
+    with pytest.raises(ArtifactError, match=rf"sbg\.json has {key} = ") as caught:
+        read(metrics)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_on_different_images_are_not_put_side_by_side(metrics):
+    metrics.change("nn", dataset_hash="e" * 64)
+    with pytest.raises(ArtifactError, match="digits: the metrics of cnn/vanilla, cnn/nn are of different versions"):
+        read(metrics)
+
+
+@pytest.mark.parametrize(
+    ("eps", "value", "message"),
+    [
+        ("1.0", 0.81, r"robust_accuracy\.L2: 0\.810 at radius 1 is above 0\.800 at 0\.5"),
+        ("0.5", 0.91, r"robust_accuracy\.L2: 0\.910 at radius 0\.5 is above 0\.900 at 0"),
+    ],
+)
+def test_what_no_evaluation_gives_is_refused(metrics, eps, value, message):
+    metrics.change("sbg", attacked_clean_accuracy=0.9, robust_accuracy={"L2": {"0.5": 0.8, "1.0": 0.2}})
+    read(metrics)
+    metrics.change_robust("sbg", "L2", eps, value)
+    with pytest.raises(ArtifactError, match=message):
         read(metrics)
 
 
@@ -187,3 +233,20 @@ def test_a_quick_attack_satisfies_no_claim(metrics):
     assert outcomes == {"not tested here", "holds"}  # the toy claim alone holds
     held = [f for f in judge(read_results(*metrics.load(), metrics.folder).scores) if f.outcome == "holds"]
     assert [finding.group for finding in held] == ["toy"]
+
+
+@pytest.mark.parametrize(
+    ("run", "key", "value"),
+    [
+        ("sbg", "alignment_weight", 1.0),
+        ("vanilla", "alignment_weight", 2.0),
+        ("sbg", "classes_per_image", "all"),
+        ("nn", "gradient_of", "logit"),
+        ("at-l2", "penalty", 0.1),
+        ("vanilla", "seed", 7),
+    ],
+)
+def test_a_classifier_of_other_values_than_the_parameters_say_is_refused(experiment, run, key, value):
+    experiment.change(run, **{key: value})
+    with pytest.raises(ArtifactError, match=f"metrics of {run} are of a classifier with {key} = {value}, the param"):
+        read(experiment)

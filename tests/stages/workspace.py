@@ -1,47 +1,19 @@
 """A small workspace with configuration and artifacts, in which stages run inside the test's process."""
 
 import importlib
-import shutil
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
-from benchmarks.miniature import edit, shrink
-from pag.foundation.config.section import read_yaml
+from benchmarks.faults import workspace
+from benchmarks.miniature import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["ROOT", "Workspace"]
 
 
 @dataclass
-class Workspace:
-    folder: Path
-
-    @classmethod
-    def create(cls, folder: Path) -> "Workspace":
-        shutil.copytree(ROOT / "conf", folder / "conf")
-        shutil.copy(ROOT / "params.yaml", folder)
-        shrink(folder, ["digits"], {"point_sets": []})
-        edit(folder / "conf/digits.yaml", {"train_limit": 200, "test_limit": 40, "test_fraction": 0.2}, "data")
-        return cls(folder)
-
-    def copy(self, folder: Path) -> "Workspace":
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        return Workspace(folder)
-
-    def set(self, path: str, value: Any, file: str = "conf/digits.yaml") -> None:
-        """Change one value of a parameter file; `path` is dotted."""
-        content = read_yaml(self.folder / file)
-        section = content
-        *parents, last = path.split(".")
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-        YAML().dump(content, self.folder / file)
-
+class Workspace(workspace.Workspace):
     def run(self, monkeypatch: pytest.MonkeyPatch, stage: str, *arguments: str) -> int:
         """The exit code of ``python -m stages.<stage> <arguments>``."""
         monkeypatch.chdir(self.folder)
@@ -52,12 +24,3 @@ class Workspace:
         except SystemExit as stop:
             return int(stop.code or 0)
         return 0
-
-    def files(self) -> dict[Path, bytes]:
-        """Every file under data and results with its content."""
-        return {
-            path.relative_to(self.folder): path.read_bytes()
-            for top in ("data", "results")
-            for path in sorted((self.folder / top).rglob("*"))
-            if path.is_file()
-        }

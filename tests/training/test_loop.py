@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pag.classifiers import build
 from pag.classifiers.accuracy import accuracy
 from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.finite import MAX_WEIGHT
 from pag.images.dataset import Split
 from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
@@ -199,3 +201,14 @@ def test_timings_say_how_the_time_was_spent() -> None:
     timings = history.timings()
     assert set(timings) == {"train_seconds", "seconds_per_step", "data_wait_fraction"}
     assert 0 <= timings["data_wait_fraction"] <= 1
+
+
+@pytest.mark.parametrize("lr", [1.0, 100.0])
+def test_a_training_that_runs_away_is_no_artifact(lr: float) -> None:
+    """The weights stay far below the bound of a single weight, and a dead network ends near chance."""
+    split = Split(np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8), dtype=np.uint8), np.arange(64) % 10)
+    config = ClassifierConfig(epochs=5, batch_size=8, optimizer="adam", lr=lr)
+    model = build("cnn", 10, (1, 8, 8), 0)
+    with pytest.raises(FloatingPointError, match=r"the mean cross-entropy of an epoch is .* run away at step 8 "):
+        train_classifier(model, Batches(split, config, 0, torch.device("cpu")), cross_entropy, split, config)
+    assert max(weight.abs().max().item() for weight in model.parameters()) < MAX_WEIGHT

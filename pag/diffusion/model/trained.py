@@ -35,7 +35,7 @@ def load_diffusion(folder: Path, images: ImageDataset, device: torch.device) -> 
 
     Raises ArtifactError when they are missing, damaged or were trained on other images than these.
     """
-    weights, about = load_weights(folder / WEIGHTS)
+    weights, about = load_weights(folder / WEIGHTS, keys=("dataset_hash", "diffusion"))
     if about["dataset_hash"] != images.content_hash:
         raise ArtifactError(f"{folder} was trained on other images of {images.name}: run `dvc repro`")
     return assemble(weights, DiffusionConfig.model_validate(about["diffusion"]), images, device, about["sha256"])

@@ -54,8 +54,9 @@ class StoreWriter:
         self.layout = Layout(shape, bits)
         self.cosine_mean = self.cosine_min = 1.0  # with the float gradients; known when the block has ended
         self._pending: Future[None] | None = None
-        self._cosine_sum = 0.0
-        self._finished: list[tuple[str, float, float]] = []  # of each shard: SHA-256, sum and minimum of cosines so far
+        self._cosine_sum, self._zeros = 0.0, 0
+        # of each shard: SHA-256; up to its end: sum and minimum of the cosines, number of directions that are zero
+        self._finished: list[tuple[str, float, float, int]] = []
         self._appended = self.resumed = 0
         per_image = 4 * int(np.prod(shape[1:]))
         self._block = np.empty((max(1, min(BLOCK_BYTES // per_image, shape[0])), *shape[1:]), np.float32)
@@ -91,8 +92,8 @@ class StoreWriter:
                 break
             self._finished.append(finished)
         if self._finished:
-            digests, sums, smallest = zip(*self._finished, strict=True)
-            self._shards.digests, self._cosine_sum, self.cosine_min = list(digests), sums[-1], smallest[-1]
+            self._shards.digests = [digest for digest, *_ in self._finished]
+            _, self._cosine_sum, self.cosine_min, self._zeros = self._finished[-1]
         self._appended = self.resumed = sum(map(self.layout.images_in, range(len(self._finished))))
 
     def append(self, gradients: torch.Tensor | np.ndarray) -> None:
@@ -129,12 +130,13 @@ class StoreWriter:
             directions, cosines = quantize(block.reshape(shape[0] * shape[1], -1), bits)
         except FloatingPointError as error:
             raise FloatingPointError(f"{self.path}: {error}") from None
+        self._zeros += int((~directions.any(axis=1)).sum())
         directions = directions.reshape(shape)
         self._shards.append(pack(directions) if bits == 4 else directions)
         self._cosine_sum += float(cosines.sum())
         self.cosine_min = min(self.cosine_min, float(cosines.min()))
         if len(self._shards.digests) > len(self._finished):
-            self._finished.append((self._shards.digests[-1], self._cosine_sum, self.cosine_min))
+            self._finished.append((self._shards.digests[-1], self._cosine_sum, self.cosine_min, self._zeros))
             if self.scratch is not None:
                 self.scratch.save(self.path.name, self._finished)
 
@@ -157,6 +159,7 @@ class StoreWriter:
             **describe(self.attributes, self.layout.shape, self.layout.bits),
             "cosine_mean": round(self.cosine_mean, 6),
             "cosine_min": round(self.cosine_min, 6),
+            "zero_directions": self._zeros,  # they have no direction, and alignment leaves them out
         }
         shards = {
             self.layout.file(shard): (size, digest)

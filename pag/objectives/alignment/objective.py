@@ -52,9 +52,14 @@ def _cross_entropy_and_misalignment(
     class_gradients: Tensor,
     gradient_of: GradientOf,
 ) -> tuple[Tensor, Tensor]:
-    """CE(f(x), y) and the mean of 1 − cos over images and their target classes."""
+    """CE(f(x), y) and the mean of 1 − cos over images and their target classes.
+
+    A stored gradient of zeros says nothing (NN of an image with a twin in the class, a score of an untrained class), so
+    it adds nothing: without a direction the 1 would be a constant of the loss.
+    """
     images = images.detach().requires_grad_()
     with fast_double_backward():
         logits = model(images)
     v = input_gradients(logits, images, target_classes, gradient_of)  # (B, k, C, H, W)
-    return F.cross_entropy(logits, labels), (1 - cosine(v, class_gradients)).mean()
+    directed = class_gradients.flatten(2).ne(0).any(2)  # (B, k)
+    return F.cross_entropy(logits, labels), ((1 - cosine(v, class_gradients)) * directed).mean()
