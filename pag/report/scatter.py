@@ -1,6 +1,8 @@
 """Every run of a dataset as a point: robust accuracy against clean accuracy, and against measured alignment."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -65,10 +67,10 @@ def _points(robust: pd.DataFrame, scores: pd.DataFrame, across: Abscissa) -> pd.
     return points.sort_values("run", key=lambda run: run != "main", kind="stable")
 
 
-def _label(row: dict[str, object], main: bool) -> str:
+def _label(row: dict[Hashable, Any], main: bool) -> str:
     if main:
         return method_name(str(row["method"]))
-    return radius(float(str(row["strength"]))) if row["joined"] else ""
+    return radius(float(row["strength"])) if row["joined"] else ""
 
 
 def _scatter(axes: Axes, points: pd.DataFrame, across: Abscissa) -> None:
@@ -78,7 +80,7 @@ def _scatter(axes: Axes, points: pd.DataFrame, across: Abscissa) -> None:
         axes.plot(line["x"], line["y"], color=shade, linewidth=1.2, zorder=1)
         for main, size in ((False, 5.5), (True, 8.0)):
             some = own[(own["run"] == "main") == main]
-            look = {"color": shade, "marker": marker(str(method)), "markersize": size, "mec": "white"}
+            look: dict[str, Any] = {"color": shade, "marker": marker(str(method)), "markersize": size, "mec": "white"}
             axes.plot(some["x"], some["y"], linestyle="none", zorder=3 if main else 2, **look)
         barred = own[~own["replica"]]  # the spread over seeds is in the points
         error_bars(axes, list(barred["x"]), list(barred["y"]), list(100 * barred["error"]), str(method))
