@@ -275,11 +275,11 @@ class EvaluationConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_foolbox(cls, values: Any) -> Any:
-        """`foolbox: null` switches the attacks off; `dvc exp run -S` cannot empty a section otherwise."""
-        if isinstance(values, dict) and values.get("foolbox", {}) is None:
-            return {**values, "foolbox": {}}
-        return values
+    def _null_is_nothing(cls, values: Any) -> Any:
+        """`foolbox: null` switches the attacks off, as `curve: null` does; `dvc exp run -S` cannot empty a section."""
+        if not isinstance(values, dict):
+            return values
+        return {key: {} if key in ("foolbox", "curve") and value is None else value for key, value in values.items()}
 
     @model_validator(mode="after")
     def _radii_in_range(self) -> "EvaluationConfig":
