@@ -207,7 +207,7 @@ def test_timings_say_how_the_time_was_spent() -> None:
 def test_a_training_that_runs_away_is_no_artifact(lr: float) -> None:
     """The weights stay far below the bound of a single weight, and a dead network ends near chance."""
     split = Split(np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8), dtype=np.uint8), np.arange(64) % 10)
-    config = ClassifierConfig(epochs=5, batch_size=8, optimizer="adam", lr=lr)
+    config = ClassifierConfig(epochs=5, batch_size=8, optimizer="adam").model_copy(update={"lr": lr})
     model = build("cnn", 10, (1, 8, 8), 0)
     with pytest.raises(FloatingPointError, match=r"the mean cross-entropy of an epoch is .* run away at step 8 "):
         train_classifier(model, Batches(split, config, 0, torch.device("cpu")), cross_entropy, split, config)
