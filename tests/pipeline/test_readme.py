@@ -1,4 +1,4 @@
-"""The README's commands are the ones that work."""
+"""The commands of README, CONTRIBUTING and docs/ are the ones that work."""
 
 import re
 import subprocess
@@ -11,8 +11,9 @@ from closure import ROOT
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.section import read_yaml
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 
 
@@ -44,7 +45,7 @@ def substituted(command: str) -> str:
 
 
 def test_overrides_name_existing_keys() -> None:
-    for file, key in re.findall(r"-S '?(?:(conf/\w+\.yaml):)?(?:\+\+)?([\w.]+)=", README):
+    for file, key in re.findall(r"-S '?(?:(conf/\w+\.yaml):)?(?:\+\+)?([\w.]+)=", TEXT):
         content = read_yaml(ROOT / (file or "params.yaml"))
         if file:  # with the keys that it leaves at their defaults
             content = load_conf(Path(file).stem, ROOT / "conf").model_dump()
@@ -53,17 +54,23 @@ def test_overrides_name_existing_keys() -> None:
             content = content[part]
 
 
-def test_the_stage_that_it_names_exists() -> None:
-    (stage,) = re.findall(r"dvc repro (\w+)@", README)
-    assert stage in read_yaml(ROOT / "dvc.yaml")["stages"]
+def test_the_stages_that_they_name_exist() -> None:
+    for stage in re.findall(r"dvc repro (\w+)@", TEXT):
+        assert stage in read_yaml(ROOT / "dvc.yaml")["stages"]
 
 
-def test_the_files_that_it_links_exist() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_links_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m (benchmarks\.\w+|stages\.\w+)", README))))
-def test_the_modules_that_it_names_answer(name: str) -> None:
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    linked = re.findall(r"\]\(([^)#:]+)\)", PAGES[0].read_text())
+    assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} <= set(linked)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m (benchmarks\.\w+|stages\.\w+)", TEXT))))
+def test_the_modules_that_they_name_answer(name: str) -> None:
     done = subprocess.run([sys.executable, "-m", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
