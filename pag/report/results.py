@@ -119,7 +119,7 @@ def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder:
     """A method of params.yaml or a variant of conf, with its metrics and outcomes."""
     settings = run_of(name, dataset, arch, params, conf)
     metrics = read_metrics(folder, dataset, arch, name)
-    _require_asked_for(metrics, settings)
+    _require_asked_for(f"{dataset}/{arch}/{name}", metrics, settings)
     outcomes = read_outcomes(folder / "arrays" / dataset / "outcomes" / arch / f"{name}.npz")
     penalty = settings.penalty if settings.method == "gradnorm" else None
     run = Run(dataset, arch, settings.method, metrics, outcomes, penalty)
@@ -133,8 +133,9 @@ def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder:
     return replace(run, variant=name, study=variant_of(conf, dataset, name).study, replica=replica)
 
 
-def _require_asked_for(metrics: Metrics, settings: training.Run) -> None:
-    """Raises ArtifactError when the classifier was trained with other values than those of params.yaml and conf."""
+def _require_asked_for(name: str, metrics: Metrics, settings: training.Run) -> None:
+    """Raises ArtifactError when the classifier behind the metrics `name` was trained with other values than those of
+    params.yaml and conf."""
     aligned = settings.realization is not None
     asked_for = {
         "alignment_weight": settings.weight if aligned else None,
@@ -146,7 +147,7 @@ def _require_asked_for(metrics: Metrics, settings: training.Run) -> None:
     for key, value in asked_for.items():
         if (found := getattr(metrics, key)) != value:
             raise ArtifactError(
-                f"the metrics of {settings.name} are of a classifier with {key} = {found}, the parameters say {value}: "
+                f"the metrics {name} are of a classifier with {key} = {found}, the parameters say {value}: "
                 "run `dvc repro`"
             )
 

@@ -248,5 +248,6 @@ def test_a_quick_attack_satisfies_no_claim(metrics):
 )
 def test_a_classifier_of_other_values_than_the_parameters_say_is_refused(experiment, run, key, value):
     experiment.change(run, **{key: value})
-    with pytest.raises(ArtifactError, match=f"metrics of {run} are of a classifier with {key} = {value}, the param"):
+    message = f"metrics digits/cnn/{run} are of a classifier with {key} = {value}, the parameters say"
+    with pytest.raises(ArtifactError, match=message):
         read(experiment)
