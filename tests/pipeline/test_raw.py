@@ -1,5 +1,6 @@
-"""Raw files that change after a run: DVC would run prepare again, and not without a change. The stage raw itself runs."""
+"""Raw files that change after a run: DVC would run prepare again, and not without a change. The stage raw runs."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from dvc.repo import Repo
 from test_edits import change
 
-from benchmarks.miniature import copy_repository
+from benchmarks.miniature import ROOT, copy_repository
 from pag.foundation.config.section import read_yaml
 
 LISTS = ("heuristics", "realizations", "robust", "robust_realizations", "point_sets")
@@ -80,9 +81,13 @@ def test_a_link_that_leads_elsewhere(folder: Path, images: Path) -> None:
     (folder / "data/raw/first").rename(root)
 
 
+def test_a_look_does_not_wait_for_pytorch() -> None:
+    loaded = "import sys, stages.raw; sys.exit(sorted({'torch', 'torchvision', 'scipy'} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=True)
+
+
 def test_without_raw_files_there_is_nothing_to_look_at() -> None:
     """What DVC says of digits in `git clone`: a stage that always runs is never up to date."""
-    root = Path(__file__).resolve().parents[2]
-    with Repo(str(root)) as repo:
+    with Repo(str(ROOT)) as repo:
         assert not [stage.addressing for stage in repo.index.stages if stage.always_changed]
-    assert read_yaml(root / "params.yaml")["raw"] == []
+    assert read_yaml(ROOT / "params.yaml")["raw"] == []
