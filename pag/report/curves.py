@@ -10,9 +10,17 @@ from pag.report.outcomes import NORMS, survived
 from pag.report.results import Run
 from pag.report.style import PLOT_DPI, colour, house_style, marker
 
+GREY_LEVELS = 255
+
 
 def with_curves(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.outcomes is not None and run.outcomes.curve]
+
+
+def _scale(radii: np.ndarray) -> int:
+    """255 where all radii are whole numbers of grey levels, which reads better than their decimals; else 1."""
+    levels = GREY_LEVELS * radii
+    return GREY_LEVELS if np.allclose(levels, levels.round(), atol=1e-6) else 1
 
 
 def curves_figure(dataset: str, arch: str, runs: Sequence[Run]) -> Figure:
@@ -20,22 +28,24 @@ def curves_figure(dataset: str, arch: str, runs: Sequence[Run]) -> Figure:
 
     `runs`: those of `with_curves`.
     """
-    norms = [norm for norm in NORMS if any(run.outcomes and norm in run.outcomes.curve for run in runs)]
+    curves = [(run.method, run.outcomes.curve) for run in runs if run.outcomes is not None]
+    norms = [norm for norm in NORMS if any(norm in curve for _, curve in curves)]
     with house_style():
         figure = Figure(figsize=(4.8 * len(norms) + 1.4, 4.2), dpi=PLOT_DPI, layout="constrained")
         panels = figure.subplots(1, len(norms), squeeze=False)[0]
         for axes, norm in zip(panels, norms, strict=True):
-            for run in runs:
-                assert run.outcomes is not None
-                if norm not in run.outcomes.curve:
+            scale = _scale(np.concatenate([curve[norm][0] for _, curve in curves if norm in curve]))
+            for method, curve in curves:
+                if norm not in curve:
                     continue
-                radii, broken_at = run.outcomes.curve[norm]
+                radii, broken_at = curve[norm]
                 eps = np.concatenate([[0.0], radii])
                 accuracies = [100 * survived(broken_at, value).mean() for value in eps]
-                look = {"color": colour(run.method), "marker": marker(run.method), "label": method_name(run.method)}
-                style = "--" if "+" in run.method else "-"  # its colour is that of its robust part
-                axes.plot(eps, accuracies, linestyle=style, linewidth=1.4, markersize=5, mec="white", **look)
-            axes.set(xlabel=f"{NORM_NAMES[norm]} radius ε", ylabel="accuracy under a quick attack (%)")
+                look = {"color": colour(method), "marker": marker(method), "label": method_name(method)}
+                style = "--" if "+" in method else "-"  # its colour is that of its robust part
+                axes.plot(scale * eps, accuracies, linestyle=style, linewidth=1.4, markersize=5, mec="white", **look)
+            unit = "" if scale == 1 else f" (1/{scale})"
+            axes.set(xlabel=f"{NORM_NAMES[norm]} radius ε{unit}", ylabel="accuracy under a quick attack (%)")
             axes.set(ylim=(-3, 103), title=f"{dataset} / {arch}, {NORM_NAMES[norm]}")
             axes.set_xlim(left=0)
         handles, names = panels[0].get_legend_handles_labels()

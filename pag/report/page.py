@@ -10,7 +10,7 @@ from pag.foundation.config.conf import Conf
 from pag.foundation.config.params import Params
 from pag.report import tables
 from pag.report.figures import Illustration, illustrations
-from pag.report.formats import method_name
+from pag.report.formats import METHOD_NAMES, REALIZATION_NAMES, method_name
 from pag.report.judgement import Finding, judge
 from pag.report.paper import load_paper
 from pag.report.paper_tables import paper_sections
@@ -50,8 +50,7 @@ def _write_tables(results: Results, folder: Path) -> None:
 
 
 def _page(params: Params, confs: dict[str, Conf], results: Results, shown: Sequence[Illustration]) -> str:
-    sections = [_introduction(params, results), _claims(judge(results.scores), results.scores)]
-    sections += ["## The paper's tables", *paper_sections(results.scores)]
+    sections = [_introduction(params, results)]
     for dataset in params.datasets:
         sections += [f"## {dataset}", _settings(confs[dataset])]
         for arch in params.archs:
@@ -59,6 +58,8 @@ def _page(params: Params, confs: dict[str, Conf], results: Results, shown: Seque
         sections.append(_figures(dataset, shown))
     if results.toy is not None:
         sections += ["## Toy data", _toy(results), _figures("toy", shown)]
+    sections += [_claims(judge(results.scores), results.scores)]
+    sections += ["## The paper's tables", *paper_sections(results.scores)]
     runs = (*results.runs, *results.variants)
     sections += [_warnings(runs), _sanity(runs)]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -68,6 +69,8 @@ def _introduction(params: Params, results: Results) -> str:
     runs = (*results.runs, *results.variants)
     seeds = ", ".join(dict.fromkeys(str(run.metrics.seed) for run in runs))
     machines = "; ".join(dict.fromkeys(run.metrics.hardware for run in runs))
+    used = {part for run in runs for part in run.method.split("+")}
+    aligned = [f"{METHOD_NAMES[name]}, {words}" for name, words in REALIZATION_NAMES.items() if name in used]
     return "\n".join(
         [
             "# Do perceptually aligned gradients imply robustness? Measured results",
@@ -77,6 +80,7 @@ def _introduction(params: Params, results: Results) -> str:
             f"- Datasets: {', '.join(params.datasets) or 'none'}; architectures: {', '.join(params.archs)}; "
             f"training seed: {seeds or 'none'}",
             f"- Methods: {', '.join(method_name(method) for method in params.methods()) or 'none'}",
+            *([f"- Aligned with: {'; '.join(aligned)}"] if aligned else []),
             *([f"- Variants: {', '.join(params.variants)}"] if params.variants else []),
             *([f"- Machine: {machines}"] if machines else []),
             "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial (Agresti and Coull), "
@@ -131,7 +135,8 @@ def _architecture(dataset: str, arch: str, results: Results) -> list[str]:
     if runs:
         parts += _main_runs(dataset, arch, runs, _scores(results, dataset, arch))
     parts += study_sections([*runs, *variants], scores)
-    return [*parts, "#### Training cost", tables.cost_table([*runs, *variants])]
+    timed = [run for run in (*runs, *variants) if run.metrics.train_seconds is not None]
+    return [*parts, *(["#### Training cost", tables.cost_table(timed)] if timed else [])]
 
 
 def _main_runs(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:

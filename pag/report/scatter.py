@@ -88,5 +88,5 @@ def _scatter(axes: Axes, points: pd.DataFrame, across: Abscissa) -> None:
     low, high = axes.get_xlim()
     widen = max(0.0, across.smallest_span - (high - low)) / 2
     axes.set_xlim(low - widen, min(high + widen, 1.01 * across.scale))
-    axes.set_ylim(-4, 108)
-    axes.set_yticks(range(0, 101, 20))
+    highest = float((points["y"] + 100 * points["error"]).max())
+    axes.set_ylim(-4, min(108.0, 1.1 * highest + 8))  # room for labels

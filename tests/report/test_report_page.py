@@ -39,7 +39,7 @@ def test_report_is_complete_and_the_same_every_time(experiment):
     assert files(out) == files(write(experiment, "again"))
 
     page = (out / "report.md").read_text()
-    assert page.index("## Claims") < page.index("## digits") < page.index("## Toy data")
+    assert page.index("## digits") < page.index("## Toy data") < page.index("## Claims")
     assert page.count("### Claim ") == 10
     assert "digits/cnn: **not tested here**" in page
     assert "- digits / cnn / CM: Square Attack improves by 0.4 %" in page
