@@ -32,7 +32,7 @@ def run(out: Path, seconds: float, values: dict[str, Any], sizes: tuple[int, ...
         steps[f"rn18 step, {size=}, {compile=}, {bf16=}"] = partial(short_ratios, "rn18", size, compile, bf16)
     steps["diffusion"] = partial(diffusion.throughput, unet, variants, 3, 3, device)
     steps["distill"] = partial(distill.score_based, distill.random_images(256), Path(), device, 3)
-    steps |= {name: partial(stage, name) for name in ("prepare", "train_diffusion", "distill_sbg")}
+    steps |= {name: partial(stage, name) for name in ("raw", "prepare", "train_diffusion", "distill_sbg")}
     steps |= {f"{arch} with sbg": partial(aligned, arch, seconds) for arch in ("rn18", "rn18-silu")}
     results: dict[str, Any] = {"machine": harness.machine()}
     with workspace(values):

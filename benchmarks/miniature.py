@@ -71,7 +71,8 @@ def copy_repository(folder: Path) -> None:
 
 def shrink(folder: Path, datasets: Iterable[str], params: dict[str, Any]) -> None:
     """Rewrite params.yaml and the confs of a copy."""
-    edit(folder / "params.yaml", {"datasets": list(datasets), **params})
+    raw = [name for name in datasets if read_yaml(folder / f"conf/{name}.yaml")["data"].get("root")]
+    edit(folder / "params.yaml", {"datasets": list(datasets), "raw": raw, **params})
     edit(folder / "conf/toy.yaml", TOY)
     for dataset in datasets:
         path = folder / "conf" / f"{dataset}.yaml"

@@ -5,8 +5,9 @@ import math
 import click
 
 from pag.datasets.preparation import prepare
+from pag.foundation.artifacts import load_json
 from pag.foundation.config.conf import EvaluationConfig, check_radius, load_conf
-from pag.foundation.config.params import load_params
+from pag.foundation.config.params import load_params, not_looked_at
 from pag.foundation.config.section import ConfigError
 from pag.images.dataset import ImageDataset, save
 from stages.shared import paths
@@ -17,6 +18,10 @@ from stages.shared.command import run_stage
 @click.argument("dataset")
 def main(dataset: str) -> None:
     conf = load_conf(dataset)
+    if conf.data.root is not None:
+        if not paths.raw_files(dataset).exists():
+            raise not_looked_at(dataset)
+        load_json(paths.raw_files(dataset), sealed=True, keys=("files", "bytes", "content"))
     prepared = prepare(dataset, conf.data, load_params().seed)
     require_attackable(prepared, conf.evaluation)
     save(prepared, paths.images(dataset))

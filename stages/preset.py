@@ -26,6 +26,7 @@ DEFAULTS = "defaults"
 NOTHING: dict[str, Any] = {
     "lambda": None,
     "datasets": [],
+    "raw": [],  # what the confs say of the datasets
     "baselines": [],
     "heuristics": [],
     "realizations": [],
@@ -107,9 +108,11 @@ def arguments(name: str, dataset: str | None = None, folder: Path = FOLDER) -> l
     if dataset is not None:
         load_conf(dataset)
         preset = preset.on(dataset)
-    settings = [f"{key}={_text(value)}" for key, value in preset.values().items()]
-    for changed, values in preset.conf.items():  # ++ also sets a key that the file leaves at its default
-        settings += [f"conf/{changed}.yaml:++{key}={_text(value)}" for key, value in values.items()]
+    values = preset.values()
+    values["raw"] = [name for name in values["datasets"] if load_conf(name).data.root is not None]
+    settings = [f"{key}={_text(value)}" for key, value in values.items()]
+    for changed, keys in preset.conf.items():  # ++ also sets a key that the file leaves at its default
+        settings += [f"conf/{changed}.yaml:++{key}={_text(value)}" for key, value in keys.items()]
     return [*(word for setting in settings for word in ("-S", setting)), "report"]
 
 

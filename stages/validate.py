@@ -13,7 +13,7 @@ from pag.classifiers import ARCHITECTURES
 from pag.evaluation.foolbox import ATTACKS
 from pag.foundation.artifacts import save_json
 from pag.foundation.config.conf import AlignedConfig, Conf, load_conf
-from pag.foundation.config.params import Params, load_params
+from pag.foundation.config.params import Params, load_params, not_looked_at
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError, nearest
 from pag.foundation.config.toy import load_toy
@@ -26,7 +26,10 @@ def main() -> None:
     params = load_params()
     require_known("params.yaml: archs", params.archs, ARCHITECTURES)
     for dataset in params.datasets:
-        check_names(params, load_conf(dataset), dataset)
+        conf = load_conf(dataset)
+        if conf.data.root is not None and dataset not in params.raw:
+            raise not_looked_at(dataset)
+        check_names(params, conf, dataset)
     checked = {"params": params, "toy": load_toy(), **{dataset: load_conf(dataset) for dataset in params.datasets}}
     save_json(
         paths.PARAMETERS, {name: section.model_dump(mode="json", by_alias=True) for name, section in checked.items()}

@@ -21,6 +21,7 @@ PARAMS: tuple[tuple[str, Any], ...] = (
     ("lambda", "two"),
     ("datasets", "digits"),
     ("datasets", ["digts"]),
+    ("raw", ["mine"]),
     ("archs", ["cnnn"]),
     ("archs", [7]),
     ("baselines", ["vanila"]),

@@ -1,13 +1,16 @@
 """What a loader hands over: the raw images of a data set, before limits and splits."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pag.foundation.config.conf import DataConfig
 from pag.foundation.config.section import ConfigError
 from pag.foundation.printable import printable
-from pag.images.dataset import Split
+from pag.foundation.repository import repository
+
+if TYPE_CHECKING:
+    from pag.images.dataset import Split
 
 
 class SourceError(ValueError):
@@ -21,27 +24,23 @@ class SourceError(ValueError):
 class Source:
     """All the images that a loader found; `test` and `validation` are None where the source has no such part."""
 
-    train: Split
-    test: Split | None
+    train: "Split"
+    test: "Split | None"
     class_names: tuple[str, ...]
     levels: int = 255
-    validation: Split | None = None
+    validation: "Split | None" = None
     notes: tuple[str, ...] = ()  # one line each: what the user should know of images that can be used
 
-    def parts(self) -> dict[str, Split]:
+    def parts(self) -> "dict[str, Split]":
         """The parts that there are, by their names in messages."""
         named = {"training": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
 
 def raw_root(config: DataConfig) -> Path:
-    """Where the raw files are: `data.root`, relative to the repository.
-
-    DVC runs queued experiments in temporary copies of the repository, without the files that git ignores; the
-    repository itself is then named by the environment variable DVC_ROOT.
-    """
+    """Where the raw files are: `data.root`, relative to the repository, also in DVC's temporary copies of it."""
     if config.root is None:
         raise ConfigError(
             f"data.root: loader '{config.loader}' needs the folder or archive of the raw images, got null"
         )
-    return Path(os.environ.get("DVC_ROOT", ".")) / Path(config.root).expanduser()
+    return repository() / Path(config.root).expanduser()

@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from pag.datasets.archive import contents, members, read_bounded
 from pag.datasets.source import SourceError
 from pag.datasets.unpacked import MAX_DEPTH, Unpacked, hidden
 
 MAX_NAMES = 5_000_000  # files and folders; links can make a few of them look like any number
+
+T = TypeVar("T")
 
 
 class FileTree:
@@ -25,13 +27,11 @@ class FileTree:
             raise SourceError(
                 f"{root} does not exist: put the folder or archive of the raw images there, or set data.root"
             )
-        if not (root.is_dir() or root.is_file()):
-            raise SourceError(f"{root} is a device or pipe: set data.root to the folder or archive of the raw images")
         self.root = root
-        found = _walk(root, "", ()) if root.is_dir() else Unpacked(root, members(root)).walk()
-        stored = dict(islice(found, MAX_NAMES + 1))
-        if len(stored) > MAX_NAMES:
-            raise SourceError(f"{root} has more than {MAX_NAMES:,} files and folders, counted through links")
+        if is_folder(root):
+            stored = {name: -1 for name, _ in walk(root)}
+        else:
+            stored = dict(_bounded(root, Unpacked(root, members(root)).walk()))
         self._top = _top_folder(stored)
         self._stored = {name.removeprefix(self._top): stored[name] for name in stored if name.startswith(self._top)}
         self._stored.pop("", None)
@@ -66,13 +66,36 @@ def _top_folder(names: Iterable[str]) -> str:
     return f"{firsts.pop()}/" if len(firsts) == 1 and not at_top else ""
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int]]:
-    """(name, -1) of all files and folders that are not hidden; `above`: device and inode of what `folder` lies in."""
+def is_folder(root: Path) -> bool:
+    """False for a file; SourceError for what is neither."""
+    if not (root.is_dir() or root.is_file()):
+        raise SourceError(f"{root} is a device or pipe: set data.root to the folder or archive of the raw images")
+    return root.is_dir()
+
+
+def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All files and folders in `folder` that are not hidden, through links, by their names in FileTree."""
+    return _bounded(folder, _walk(folder, "", ()))
+
+
+def unreadable(path: Path | str, error: OSError) -> SourceError:
+    return SourceError(f"{path} cannot be read ({error.strerror}): make it readable or remove it")
+
+
+def _bounded(root: Path, found: Iterable[T]) -> Iterator[T]:
+    for number, each in enumerate(found):
+        if number == MAX_NAMES:
+            raise SourceError(f"{root} has more than {MAX_NAMES:,} files and folders, counted through links")
+        yield each
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """`above`: device and inode of what `folder` lies in."""
     try:
         about = folder.stat()
         entries = list(os.scandir(folder))
     except OSError as error:
-        raise SourceError(f"{folder} cannot be read ({error.strerror}): make it readable or remove it") from None
+        raise unreadable(folder, error) from None
     here = (about.st_dev, about.st_ino)
     if here in above or len(above) > MAX_DEPTH:
         raise SourceError(f"{folder} is a link in a circle, or lies in more than {MAX_DEPTH} folders: remove it")
@@ -80,10 +103,10 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
         if hidden(entry.name):
             continue
         if _is(entry.is_dir):
-            yield f"{prefix}{entry.name}/", -1
+            yield f"{prefix}{entry.name}/", entry
             yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, here))
         elif _is(entry.is_file):
-            yield f"{prefix}{entry.name}", -1
+            yield f"{prefix}{entry.name}", entry
         else:
             raise SourceError(f"{entry.path} is a broken link, a device, a pipe or a socket: remove it")
 
@@ -101,4 +124,4 @@ def _read_file(path: Path) -> bytes:
         with path.open("rb") as file:
             return read_bounded(file, str(path))
     except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror}): make it readable or remove it") from None
+        raise unreadable(path, error) from None

@@ -20,11 +20,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors.torch
-import torch
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and most artifacts do without
+    import torch
 
 SEAL = "seal"  # of JSON: the SHA-256 of all other keys
 PARTIAL = ".partial-"  # how unfinished files and folders begin
@@ -216,11 +217,13 @@ def load_array(path: Path) -> np.ndarray:
         return np.load(require(path), mmap_mode="r", allow_pickle=False)
 
 
-def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> str:
+def save_weights(path: Path, weights: "dict[str, torch.Tensor]", about: dict[str, Any]) -> str:
     """Write `weights` as safetensors at `path`, and beside it, sealed, what they are and their hash as JSON.
 
     Returns the hash, which tells whatever is measured of these weights from that of others.
     """
+    import safetensors.torch
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     content = safetensors.torch.save(tensors)
     write_bytes(path, content)
@@ -229,11 +232,13 @@ def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, 
     return digest
 
 
-def load_weights(path: Path, keys: Collection[str] = ()) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def load_weights(path: Path, keys: Collection[str] = ()) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
     """The weights at `path` and their description, which must have `keys`.
 
     Raises ArtifactError when they are missing, changed, or of another kind.
     """
+    import safetensors.torch
+
     about = load_json(path.with_suffix(".json"), sealed=True, keys=keys)
     if sha256(path) != about.get("sha256"):
         raise ArtifactError(

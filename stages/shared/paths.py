@@ -1,14 +1,16 @@
 """Where the artifacts lie. dvc.yaml names the same paths; a test holds the two together."""
 
 import hashlib
-import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pag
 import stages
-from pag.foundation.scratch import Scratch, open_scratch
+from pag.foundation.repository import repository
+
+if TYPE_CHECKING:
+    from pag.foundation.scratch import Scratch
 
 DATA = Path("data")
 RESULTS = Path("results")
@@ -16,6 +18,16 @@ PARAMETERS = DATA / "parameters.json"  # every key of params.yaml and the confs,
 REPORT = RESULTS / "report"
 TOY_METRICS = RESULTS / "metrics" / "toy.json"
 TOY_ARRAYS = RESULTS / "arrays" / "toy.npz"
+
+
+def raw_files(dataset: str) -> Path:
+    """What the raw files were at the last look: prepare depends on the folder, which is there without any."""
+    return DATA / "raw_files" / f"{dataset}.json"
+
+
+def last_look(dataset: str) -> Path:
+    """Which raw files need not be read again; in the repository itself, as `scratch`."""
+    return _kept() / "raw_files" / f"{dataset}.npz"
 
 
 def images(dataset: str) -> Path:
@@ -68,25 +80,21 @@ def outcomes(dataset: str, arch: str, method: str) -> Path:
     return RESULTS / "arrays" / dataset / "outcomes" / arch / f"{method}.npz"
 
 
-def scratch(stage: str, *about: Any) -> AbstractContextManager[Scratch]:
+def scratch(stage: str, *about: Any) -> "AbstractContextManager[Scratch]":
     """Where a long stage keeps what it goes on from after an interruption; removed when the block succeeds.
 
     It belongs to `about` (the stage's parameters and inputs, as JSON), to the code of the project and to the libraries.
     DVC removes the outs of a stage before it runs, and runs queued experiments in temporary copies: so the folder lies
     beside the outs, in the repository itself.
     """
+    from pag.foundation.scratch import open_scratch  # with PyTorch, which the stage `raw` does without
+
     code = hashlib.sha256()
     for package in (pag, stages):
         for path in sorted(Path(package.__path__[0]).rglob("*.py")):
             code.update(path.read_bytes())
-    return open_scratch(_repository() / DATA / ".scratch", stage, {"about": about, "code": code.hexdigest()})
+    return open_scratch(_kept(), stage, {"about": about, "code": code.hexdigest()})
 
 
-def _repository() -> Path:
-    """The repository, which this folder may be DVC's temporary copy of.
-
-    DVC says in DVC_ROOT where a copy comes from, but a stage that runs another project passes its own root on: so it
-    is believed only where the copies of that root lie, under its .dvc/tmp.
-    """
-    root, here = Path(os.environ.get("DVC_ROOT", ".")).resolve(), Path.cwd().resolve()
-    return root if here.is_relative_to(root / ".dvc" / "tmp") else Path()
+def _kept() -> Path:
+    return repository() / DATA / ".scratch"

@@ -133,6 +133,7 @@ def test_bad_conf_is_refused_with_the_key(tmp_path: Path, key: str, value: objec
         ({"datasets": ["digits", "digits"]}, "datasets: 'digits' is listed twice"),
         ({"variants": ["lambda-1"], "variant_archs": ["rn18"]}, "variant_archs: 'rn18' is not part of the experiment"),
         ({"variants": ["lambda-1"], "variant_datasets": ["stl10"]}, "variant_datasets: 'stl10'"),
+        ({"raw": ["cifar10"]}, "raw: 'cifar10' is not part of the experiment (digits)"),
         ({"noise_level_figures": ["cifar10"]}, "noise_level_figures: 'cifar10' is not part of the experiment (digits)"),
     ],
 )

@@ -62,7 +62,11 @@ def test_relative_root_starts_at_the_repository(monkeypatch, tmp_path):
     config = DataConfig(loader="folder", root="data/raw")
     monkeypatch.delenv("DVC_ROOT", raising=False)
     assert raw_root(config) == Path("data/raw")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))  # what DVC sets for a queued experiment in a temporary copy
+    copy = tmp_path / ".dvc/tmp/exps/copy"
+    copy.mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))  # what DVC sets for a queued experiment in a temporary copy …
+    assert raw_root(config) == Path("data/raw")  # … and a stage of it passes on, to whatever it runs elsewhere
+    monkeypatch.chdir(copy)
     assert raw_root(config) == tmp_path / "data/raw"
     assert raw_root(DataConfig(loader="folder", root="/elsewhere")) == Path("/elsewhere")
     with pytest.raises(ConfigError, match=r"data\.root: loader 'folder' needs"):

@@ -30,6 +30,8 @@ def imports_of(path: Path, lazy: bool = True) -> frozenset[Path]:
 
 def _nodes(tree: ast.AST, lazy: bool) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":  # never imported in a run
+            continue
         if lazy or not isinstance(node, ast.FunctionDef):
             yield node
             yield from _nodes(node, lazy)

@@ -76,6 +76,16 @@ def other_diffusion(workspace: Workspace) -> None:
     save_json(path, load_json(path, sealed=True) | {"diffusion_sha256": "0" * 64}, sealed=True)
 
 
+def own_images(workspace: Workspace) -> None:
+    workspace.set("data.loader", "folder")
+    workspace.set("data.root", "pictures")
+
+
+def damaged_look(workspace: Workspace) -> None:
+    own_images(workspace)
+    save_json(workspace.folder / "data/raw_files/digits.json", {"files": 1, "seal": "0"})
+
+
 def value(path: str, content: object, file: str = "conf/digits.yaml") -> Change:
     return lambda workspace: workspace.set(path, content, file)
 
@@ -89,6 +99,16 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("unknown dataset", ("prepare", "digit"), lambda w: None, "unknown dataset 'digit', did you mean 'digits'?"),
     ("unknown loader", ("prepare", "digits"), value("data.loader", "digts"), "did you mean 'digits'?"),
     ("unknown key", ("prepare", "digits"), value("data.lodaer", "digits"), "did you mean 'loader'?"),
+    (
+        "no raw files",
+        ("raw", "digits"),
+        own_images,
+        "pictures does not exist: put the raw files there, or set data.root",
+    ),
+    ("no root", ("raw", "digits"), lambda w: None, "remove digits from `raw` of params.yaml"),
+    ("raw files not looked at", ("prepare", "digits"), own_images, "add digits to `raw` of params.yaml, or -S 'raw=["),
+    ("raw files not listed", ("validate",), own_images, "add digits to `raw` of params.yaml, or -S 'raw=[digits]' to"),
+    ("damaged look", ("prepare", "digits"), damaged_look, "digits.json is damaged or was edited"),
     ("wrong type", ("train", "digits", "cnn", "vanilla"), value("classifier.epochs", "x"), "classifier.epochs"),
     (
         "unknown architecture",

@@ -26,7 +26,7 @@ def test_figure_8_and_a_training_step_on_real_images(tmp_path: Path, monkeypatch
     workspace = Workspace(tmp_path)
     for key, value in load_preset("figure8", tmp_path / "presets").values().items():
         workspace.set(key, value, "params.yaml")
-    for stage in ("prepare", "train_diffusion", "distill_sbg", "noise_levels"):
+    for stage in ("raw", "prepare", "train_diffusion", "distill_sbg", "noise_levels"):
         assert workspace.run(monkeypatch, stage, "cifar10") == 0
     assert workspace.run(monkeypatch, "train", "cifar10", "rn18", "sbg") == 0
     assert workspace.run(monkeypatch, "report") == 0

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pag.foundation.config.section import Baseline, Realization, RobustMethod, Section, Seed, Weight, load
+from pag.foundation.config.section import Baseline, ConfigError, Realization, RobustMethod, Section, Seed, Weight, load
 
 
 class Params(Section):
@@ -15,6 +15,7 @@ class Params(Section):
     training_seed: Seed  # of the classifiers
     weight: Weight | None = Field(alias="lambda")  # null: the value of conf for dataset, method, architecture
     datasets: list[str]  # empty: the toy experiment alone
+    raw: list[str]  # those of them that have raw files of their own
     archs: Annotated[list[str], Field(min_length=1)]
     baselines: list[Baseline]
     heuristics: list[Literal["oi", "cm", "nn"]]  # stores to distil besides SBG's
@@ -53,7 +54,7 @@ class Params(Section):
         for key in ("variant_datasets", "variant_archs"):
             if self.variants and not getattr(self, key):
                 raise ValueError(f"{key}: empty, expected what the variants run on ({', '.join(self.variants)})")
-        chosen = {"noise_level_figures": (self.noise_level_figures, self.datasets)}
+        chosen = {key: (getattr(self, key), self.datasets) for key in ("raw", "noise_level_figures")}
         if self.variants:
             chosen |= {"variant_datasets": (self.variant_datasets, self.datasets)}
             chosen |= {"variant_archs": (self.variant_archs, self.archs)}
@@ -67,6 +68,14 @@ class Params(Section):
         """Every method that this experiment trains, in the order of the tables."""
         combined = [f"{robust}+{source}" for robust in self.robust for source in self.robust_realizations]
         return [*self.baselines, *self.realizations, *combined]
+
+
+def not_looked_at(dataset: str) -> ConfigError:
+    """For a data set with raw files that no stage looks at: nobody would notice when they change."""
+    return ConfigError(
+        f"conf/{dataset}.yaml has data.root, whose files must be looked at: add {dataset} to `raw` of params.yaml, or "
+        f"-S 'raw=[{dataset}]' to `dvc exp run`"
+    )
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
