@@ -56,7 +56,7 @@ class Metrics(_Record):
     classes_per_image: int | str | None = None
     gradient_of: str | None = None
     penalty: float | None = None
-    seed: int
+    seed: int | None  # None: of an external network, whose training is not known
     autoattack_warnings: list[str]
     train_seconds: float | None = None
     seconds_per_step: float | None = None

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pag.foundation.artifacts import atomic_directory
 from pag.foundation.config.conf import Conf
+from pag.foundation.config.external import EXTERNAL
 from pag.foundation.config.params import Params
 from pag.report import tables
 from pag.report.figures import Illustration, illustrations
@@ -53,14 +54,14 @@ def _page(params: Params, confs: dict[str, Conf], results: Results, shown: Seque
     sections = [_introduction(params, results)]
     for dataset in params.datasets:
         sections += [f"## {dataset}", _settings(confs[dataset])]
-        for arch in params.archs:
+        for arch in [*params.archs, EXTERNAL]:
             sections += _architecture(dataset, arch, results)
         sections.append(_figures(dataset, shown))
     if results.toy is not None:
         sections += ["## Toy data", _toy(results), _figures("toy", shown)]
     sections += [_claims(judge(results.scores), results.scores)]
     sections += ["## The paper's tables", *paper_sections(results.scores)]
-    runs = (*results.runs, *results.variants)
+    runs = (*results.runs, *results.variants, *results.externals)
     sections += [_warnings(runs), _sanity(runs)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -82,6 +83,7 @@ def _introduction(params: Params, results: Results) -> str:
             f"- Methods: {', '.join(method_name(method) for method in params.methods()) or 'none'}",
             *([f"- Aligned with: {'; '.join(aligned)}"] if aligned else []),
             *([f"- Variants: {', '.join(params.variants)}"] if params.variants else []),
+            *([f"- Networks of others: {', '.join(params.externals)}"] if params.externals else []),
             *([f"- Machine: {machines}"] if machines else []),
             "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial (Agresti and Coull), "
             "over the n images behind a number, without the spread over training seeds.",
@@ -192,14 +194,19 @@ def _name(run: Run) -> str:
 
 
 def _groups(results: Results) -> dict[tuple[str, str], list[Run]]:
-    """The runs of each dataset and architecture, in the order of params.yaml."""
+    """The runs of each dataset and architecture, in the order of params.yaml, and after ours the networks of others;
+    those stand by themselves where nothing of ours ran."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in results.runs:
         groups.setdefault((run.dataset, run.arch), []).append(run)
+    ours = list(groups)
+    for run in results.externals:
+        for key in [key for key in ours if key[0] == run.dataset] or [(run.dataset, EXTERNAL)]:
+            groups.setdefault(key, []).append(run)
     return groups
 
 
 def _scores(results: Results, dataset: str, arch: str) -> pd.DataFrame:
-    """Those of the main runs."""
-    scores = results.scores[results.scores["run"] == "main"]
-    return scores[(scores["dataset"] == dataset) & (scores["arch"] == arch)]
+    """Those of the main runs, and of networks of others."""
+    scores = results.scores[results.scores["dataset"] == dataset]
+    return scores[(scores["run"] == "main") & (scores["arch"] == arch) | (scores["run"] == "external")]
