@@ -16,6 +16,7 @@ from workspace import Workspace
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.external import external_of
 from pag.foundation.config.section import ConfigError
+from stages import evaluate
 
 NETWORK = """
     import torch
@@ -87,39 +88,44 @@ def describe(workspace: Workspace, **values: Any) -> None:
     workspace.set("external", {"theirs": theirs | values})
 
 
-@pytest.mark.usefixtures(
-    "two_threads"
-)  # the attacks of the two norms run in two processes, which import the code again
-def test_a_network_of_others_is_checked_evaluated_and_reported_beside_ours(
+@pytest.mark.usefixtures("two_threads")
+def test_a_network_of_others_is_checked_evaluated_and_reported(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for key in ("realizations", "robust"):
+    for key in ("baselines", "realizations", "robust"):
         workspace.set(key, [], "params.yaml")
-    workspace.set("baselines", ["vanilla"], "params.yaml")
-    runs = ("validate",), ("evaluate", "digits", "external", "theirs"), ("evaluate", "digits", "cnn", "vanilla")
-    for stage, *arguments in runs:
-        assert workspace.run(monkeypatch, stage, *arguments) == 0
+    assert workspace.run(monkeypatch, "validate") == 0
+    # the attacks of the two norms run in two processes, which import the code again
+    assert workspace.run(monkeypatch, "evaluate", "digits", "external", "theirs") == 0
     metrics = json.loads((workspace.folder / "results/metrics/digits/external/theirs.json").read_text())
     assert set(metrics["robust_accuracy"]) == {"L2", "Linf"}
     assert (metrics["arch"], metrics["run"], metrics["seed"]) == ("external", "theirs", None)
     assert metrics["train_images"] is None and -1 <= metrics["alignment"] <= 1
-
     assert workspace.run(monkeypatch, "report") == 0
-    page = (workspace.folder / "results/report/report.md").read_text()
-    table = page[page.index("### digits / cnn") :].split("\n\n")[2].splitlines()
-    assert [row.split(" | ")[0] for row in table[2:]] == ["| Vanilla", "| theirs"]
-    assert f"{100 * metrics['clean_accuracy']:.1f} ± " in table[3]
+    row = f"| theirs |  | {100 * metrics['clean_accuracy']:.1f} ± "
+    assert row in section_of_report(workspace, "### digits / external")
     assert (workspace.folder / "results/report/figures/digits-external-large-eps.png").exists()
 
-
-def test_without_runs_of_ours_it_has_a_table_of_its_own(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in ("baselines", "realizations", "robust"):
-        workspace.set(key, [], "params.yaml")
-    workspace.set("evaluation.threat_models", {"L2": [0.5]})
-    describe(workspace, weights="weights.pt")
-    assert workspace.run(monkeypatch, "evaluate", "digits", "external", "theirs") == 0
+    torch.set_num_threads(1)  # without other processes
+    workspace.set("baselines", ["vanilla"], "params.yaml")
+    assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla") == 0
     assert workspace.run(monkeypatch, "report") == 0
-    assert "### digits / external" in (workspace.folder / "results/report/report.md").read_text()
+    ours = section_of_report(workspace, "### digits / cnn")
+    assert "| Vanilla |" in ours and row in ours
+
+
+def section_of_report(workspace: Workspace, heading: str) -> str:
+    page = (workspace.folder / "results/report/report.md").read_text()
+    return page.split(f"{heading} (")[1].split("\n#")[0]
+
+
+def test_weights_may_come_from_torch_save(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[torch.Tensor] = []
+    monkeypatch.setattr(evaluate, "evaluate_run", lambda model, *_: handed.append(next(model.parameters())))
+    for weights in ("weights.pt", "weights.safetensors"):
+        describe(workspace, weights=weights)
+        assert workspace.run(monkeypatch, "evaluate", "digits", "external", "theirs") == 0
+    assert torch.equal(*handed)
 
 
 @pytest.mark.parametrize(
