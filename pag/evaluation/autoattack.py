@@ -29,6 +29,7 @@ from pag.evaluation.standard import (
 )
 from pag.evaluation.workers import runner
 from pag.foundation.config.section import Norm
+from pag.foundation.processes import shared_out
 from pag.foundation.seeding import derive_seed
 from pag.threat.threat_model import ThreatModel
 
@@ -108,8 +109,9 @@ def evaluate_autoattack(
 
 def predict(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     """Logits (N, num_classes), without gradients."""
+    batches = images.split(batch_size)
     with torch.no_grad():
-        return torch.cat([model(batch) for batch in images.split(batch_size)])
+        return torch.cat(shared_out(len(batches), lambda number: model(batches[number])))
 
 
 @contextmanager

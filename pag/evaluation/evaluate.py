@@ -18,6 +18,7 @@ from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack,
 from pag.evaluation.foolbox import FoolboxResult, evaluate_foolbox
 from pag.evaluation.standard import Budget
 from pag.foundation.config.section import Norm
+from pag.foundation.processes import shared_out
 from pag.store.reader import GradientStore
 
 ALIGNED_AT_ONCE = 32  # images; with every class of each
@@ -114,9 +115,12 @@ def measure_alignment(model: nn.Module, directions: Directions) -> float:
     """Mean cosine between the input gradients of `model` and the directions, over their images and all classes."""
     device = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), directions.images.device)
     count = len(directions.images)
-    cosines: list[Tensor] = []
+    parts = np.array_split(np.arange(count), max(1, count // ALIGNED_AT_ONCE))
+
+    def cosines(number: int) -> Tensor:
+        rows = parts[number]
+        given = torch.from_numpy(directions.store.read_all_classes(rows)).to(device)
+        return gradient_alignment(model, directions.images[rows].to(device), given)
+
     with frozen(model):
-        for rows in np.array_split(np.arange(count), max(1, count // ALIGNED_AT_ONCE)):
-            given = torch.from_numpy(directions.store.read_all_classes(rows)).to(device)
-            cosines.append(gradient_alignment(model, directions.images[rows].to(device), given))
-    return torch.cat(cosines).mean().item()
+        return torch.cat(shared_out(len(parts), cosines)).mean().item()

@@ -19,6 +19,7 @@ from pag.evaluation.cache import Cache
 from pag.evaluation.standard import SURVIVED, Job, Nearest, Outcome, attack
 from pag.foundation.allocator import keep_freed_memory
 from pag.foundation.interrupts import held
+from pag.foundation.processes import count, shared_out
 
 Runner = Callable[[list[Job]], Iterator[tuple[int, Outcome]]]  # jobs → (index of the job, its outcome), in order
 
@@ -33,7 +34,12 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
     of this process are divided among the worker processes. They are spawned: a fork of a process whose thread pools
     have started may hang. They end with this process, and at once when the block fails.
     cache: a folder of finished attacks, which makes an interrupted evaluation resume.
+    Where several processes have joined, each attacks every so-manyth job here, and all learn all outcomes.
     """
+    if count() > 1:
+        work = _attacks_of(model, cache)
+        yield lambda jobs: enumerate(shared_out(len(jobs), lambda index: work(jobs[index])))
+        return
     if processes == 1:
         work = _attacks_of(model, cache)
         yield lambda jobs: ((index, work(job)) for index, job in enumerate(jobs))
