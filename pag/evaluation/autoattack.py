@@ -9,6 +9,7 @@ higher than that of a separate run there, up to the random numbers that the atta
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -109,9 +110,8 @@ def evaluate_autoattack(
 
 def predict(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     """Logits (N, num_classes), without gradients."""
-    batches = images.split(batch_size)
     with torch.no_grad():
-        return torch.cat(shared_out(len(batches), lambda number: model(batches[number])))
+        return torch.cat(shared_out([partial(model, batch) for batch in images.split(batch_size)]))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ found.clean_accuracy, found.robust_accuracy["L2"][0.5], found.warnings
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,10 +118,9 @@ def measure_alignment(model: nn.Module, directions: Directions) -> float:
     count = len(directions.images)
     parts = np.array_split(np.arange(count), max(1, count // ALIGNED_AT_ONCE))
 
-    def cosines(number: int) -> Tensor:
-        rows = parts[number]
+    def cosines(rows: np.ndarray) -> Tensor:
         given = torch.from_numpy(directions.store.read_all_classes(rows)).to(device)
         return gradient_alignment(model, directions.images[rows].to(device), given)
 
     with frozen(model):
-        return torch.cat(shared_out(len(parts), cosines)).mean().item()
+        return torch.cat(shared_out([partial(cosines, rows) for rows in parts])).mean().item()

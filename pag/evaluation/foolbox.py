@@ -107,13 +107,9 @@ def evaluate_foolbox(
         model = admitted.model
         kept = Cache(cache, model, "foolbox") if cache is not None else None
         for name, eps in attacks.items():
+            run = partial(_outcome, model, name, quick_steps=quick_steps, kept=kept)
             seeds = [derive_seed(seed, "foolbox", name, number) for number in range(len(batches))]
-            outcomes = shared_out(
-                len(batches),
-                lambda number, name=name, seeds=seeds: _outcome(
-                    model, name, *batches[number], seeds[number], quick_steps, kept
-                ),
-            )
+            outcomes = shared_out([partial(run, *batch, each) for batch, each in zip(batches, seeds, strict=True)])
             messages = admitted.warnings + [message for outcome in outcomes for message in outcome["warnings"]]
             distances = torch.cat([outcome["distances"] for outcome in outcomes])
             results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
     """
     if count() > 1:
         work = _attacks_of(model, cache)
-        yield lambda jobs: enumerate(shared_out(len(jobs), lambda index: work(jobs[index])))
+        yield lambda jobs: enumerate(shared_out([partial(work, job) for job in jobs]))
         return
     if processes == 1:
         work = _attacks_of(model, cache)

@@ -6,7 +6,7 @@ batch is split by position (`Part`); whatever is drawn for it is drawn whole, so
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -132,30 +132,32 @@ def from_first(make: Callable[[], T]) -> T:
         return make()
     import torch.distributed as dist
 
-    made = make() if is_first() else None
-    content = [_packed(made) if is_first() else None]
+    content: list[Any] = [None]
+    if is_first():
+        made = make()
+        content = [_packed(made)]
     with _meeting():
         dist.broadcast_object_list(content)
-    return made if is_first() else _unpacked(content[0])  # type: ignore[return-value]
+    return made if is_first() else _unpacked(content[0])
 
 
-def shared_out(number: int, work: Callable[[int], T]) -> list[T]:
-    """``[work(0), …, work(number − 1)]`` in every process, where each does every `count`-th of them."""
+def shared_out(jobs: Sequence[Callable[[], T]]) -> list[T]:
+    """``[job() for job in jobs]`` in every process, where each does every `count`-th of them."""
     if _count == 1:
-        return [work(index) for index in range(number)]
+        return [job() for job in jobs]
     import torch.distributed as dist
 
     parts: list[Any] = [None] * _count
-    own = _packed([work(index) for index in range(_rank, number, _count)])
+    own = _packed([job() for job in jobs[_rank::_count]])
     with _meeting():
         dist.all_gather_object(parts, own)
     found = [_unpacked(part) for part in parts]
-    return [found[index % _count][index // _count] for index in range(number)]
+    return [found[index % _count][index // _count] for index in range(len(jobs))]
 
 
 def wait() -> None:
     """Until all have come here."""
-    shared_out(_count, lambda index: None)
+    shared_out([lambda: None] * _count)
 
 
 @contextmanager
@@ -163,7 +165,8 @@ def _meeting() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise PeerLostError(f"another process of the {_count} is gone: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise PeerLostError(f"another process of the {_count} is gone: {reason}") from None
 
 
 def _packed(value: Any) -> bytes:

@@ -1,24 +1,26 @@
 """Several processes that work together, as torchrun starts them: forks of the test's process, joined through gloo."""
 
 import os
-import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from torch.distributed import TCPStore
 
 from benchmarks.faults.forks import Fork, Outcome
 from pag.foundation.processes import joined
 
 
 def together(folder: Path, number: int, work: Callable[[], None]) -> list[Outcome]:
-    """What became of `number` forks with the environment that torchrun gives them."""
+    """What became of `number` forks in the environment that torchrun gives them; it holds the store where they meet."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
 
     def of_rank(rank: int) -> Callable[[], None]:
         def run() -> None:
-            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # not those that pytest has put in place
+            os.environ |= {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
             work()
 
         return run

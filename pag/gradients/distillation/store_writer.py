@@ -2,10 +2,12 @@
 
 import hashlib
 import shutil
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,7 @@ class StoreWriter:
 
     def _take_up(self, folder: Path) -> list[int]:
         """Find the shards that an earlier writer finished; which of the others are this process's to write."""
-        found = shared_out(self.layout.num_shards, lambda shard: self._kept(folder, shard))
+        found = shared_out([partial(self._kept, folder, shard) for shard in range(self.layout.num_shards)])
         self._finished = {shard: finished for shard, finished in enumerate(found) if finished is not None}
         missing = [shard for shard, finished in enumerate(found) if finished is None]
         return missing[slice(*share(len(missing)))]
@@ -176,7 +178,7 @@ class StoreWriter:
         images, classes = self.layout.shape[:2]
         if left := self._expected - self._appended:
             raise ValueError(f"{self.path}: {images - left} images of {images} were appended: the store is not kept")
-        shared = {shard: each for part in shared_out(count(), lambda _: self._finished) for shard, each in part.items()}
+        shared = ChainMap(*shared_out([lambda: self._finished] * count()))
         finished = [shared[shard] for shard in range(self.layout.num_shards)]
         cosine_sum = 0.0
         for value in chain.from_iterable(each.cosine_sums for each in finished):
