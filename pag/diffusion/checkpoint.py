@@ -1,7 +1,7 @@
 """A checkpoint of guided-diffusion or improved-diffusion as our network, or one line that says why it cannot be one.
 
-What can be read off the weights is compared with the conf. Not to be seen in them, and so the conf's to say: the heads of
-attention and its order, rescale_timesteps, the schedule, and that the network predicts the noise.
+What can be read off the weights is compared with the conf. Not to be seen in them, and so the conf's to say, are the
+heads of attention and its order, rescale_timesteps, the schedule, and that the network predicts the noise.
 """
 
 import pickle
@@ -84,12 +84,13 @@ def architecture(theirs: dict[str, Tensor], side: int) -> dict[str, Any]:
         raise DoesNotFit(f"channel_mult has {odd[0] / channels:g}: expected whole numbers")
     if widths[0] != channels:
         raise DoesNotFit(f"channel_mult begins with {widths[0] // channels}: expected 1")
+    attended = [level for level, k in enumerate(levels) if f"output_blocks.{k}.1.qkv.weight" in theirs]
     in_channels, out_channels = theirs["input_blocks.0.0.weight"].shape[1], theirs["out.2.weight"].shape[0]
     return {
         "channels": channels,
         "multipliers": [width // channels for width in widths],
         "blocks": per_level - 1,
-        "attention": [side // 2**level for level, k in enumerate(levels) if f"output_blocks.{k}.1.qkv.weight" in theirs],
+        "attention": [side // 2**level for level in attended],
         "learn_sigma": out_channels == 2 * in_channels,
         "scale_shift_norm": theirs["middle_block.0.emb_layers.1.weight"].shape[0] == 2 * widths[-1],
         "resblock_updown": not any(".conv." in name for name in theirs) and len(levels) > 1,

@@ -1,4 +1,4 @@
-"""The weights of guided-diffusion's and improved-diffusion's U-Net (Dhariwal and Nichol 2021) under our names, and back.
+"""The weights of the U-Net of guided-diffusion (Dhariwal and Nichol 2021) and improved-diffusion as ours, and back.
 
 Both packages write the same names. A layer of theirs is one of ours, but for attention: they project q, k and v with
 one convolution, whose rows stand head by head (q, k, v of the first head, then of the second: the "legacy" order) or
@@ -52,7 +52,9 @@ class Counterpart:
     heads: int = 1
 
 
-def from_guided(theirs: Mapping[str, Tensor], network: ClassConditionalUNet, order: AttentionOrder) -> dict[str, Tensor]:
+def from_guided(
+    theirs: Mapping[str, Tensor], network: ClassConditionalUNet, order: AttentionOrder
+) -> dict[str, Tensor]:
     """Their weights as `network.load_state_dict` takes them, float32.
 
     Raises KeyError if one is missing, DoesNotFit if one is of another shape or has no place in `network`.
@@ -76,10 +78,10 @@ def to_guided(network: ClassConditionalUNet, order: AttentionOrder = "legacy") -
     theirs: dict[str, Tensor] = {}
     projections: dict[Counterpart, list[Tensor]] = defaultdict(list)
     places = counterparts(network)
-    for name, tensor in network.state_dict().items():
-        their, tensor = places[name], tensor.detach().cpu().clone()
+    for name, mine in network.state_dict().items():
+        their, tensor = places[name], mine.detach().cpu().clone()
         if their.name.endswith(("qkv.weight", "proj_out.weight")):
-            tensor = tensor.unsqueeze(-1)  # of a convolution over the pixels in a row
+            tensor.unsqueeze_(-1)  # of a convolution over the pixels in a row
         if their.part is None:
             theirs[their.name] = tensor
         else:
@@ -111,7 +113,8 @@ def counterparts(network: ClassConditionalUNet) -> dict[str, Counterpart]:
         where: dict[str, Any] = {}
         if last in PARTS:
             where = {"part": PARTS.index(last), "heads": network.net.get_submodule(parent).heads}
-        places |= {f"net.{ours}.{kind}": Counterpart(f"{theirs}.{kind}", **where) for kind, _ in layer.named_parameters()}
+        for kind, _ in layer.named_parameters():
+            places[f"net.{ours}.{kind}"] = Counterpart(f"{theirs}.{kind}", **where)
     return places
 
 

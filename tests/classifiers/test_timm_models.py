@@ -56,7 +56,7 @@ def test_weights_depend_on_the_seed_alone() -> None:
 @pytest.mark.parametrize(
     ("arch", "image_shape", "message"),
     [
-        ("timm-test_vit", (1, 8, 8), r"timm-test_vit cannot take images of 1×8×8: .*; use cnn or rn18, or set data\.im"),
+        ("timm-test_vit", (1, 8, 8), r"cannot take images of 1×8×8: .*; use cnn or rn18, or set data\.im"),
         ("timm-swin_tiny_patch4_window7_224", (3, 2, 2), "cannot take images of 3×2×2"),
         ("timm-test_resnet", (2,), r"takes images \(C, H, W\)"),
         ("timm-resnet181", (3, 32, 32), "unknown architecture 'timm-resnet181', did you mean 'timm-resnet18'"),
