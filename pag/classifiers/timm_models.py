@@ -1,5 +1,7 @@
 """Any classifier of timm (https://github.com/huggingface/pytorch-image-models) by its name, without trained weights."""
 
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ def timm_classifier(name: str, num_classes: int, image_shape: tuple[int, ...]) -
     """
     arch = f"timm-{name}"
     channels, height, width = require_image(arch, image_shape, smallest=1)
-    options: dict[str, object] = {"in_chans": channels, "num_classes": num_classes}
+    options: dict[str, Any] = {"in_chans": channels, "num_classes": num_classes}
     pretrained = timm.get_pretrained_cfg(name)
     if pretrained is not None and pretrained.fixed_input_size:
         options["img_size"] = (height, width)
