@@ -133,7 +133,7 @@ class AutoAttack:
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def robustbench_eval(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """robustbench.eval"""
     if importlib.util.find_spec("robustbench") is None:
         pytest.skip("robustbench is not installed: docs/own.md says how it can be beside our timm")
@@ -145,19 +145,19 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_robustbench_benchmarks_the_module(
-    exported: tuple[Path, Measured], benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Path, Measured], robustbench_eval: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, found = exported
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = found.model(images).argmax(1)
     labels[0] = (labels[0] + 1) % 10
-    monkeypatch.setattr(benchmark, "load_clean_dataset", lambda *_: (images, labels))
+    monkeypatch.setattr(robustbench_eval, "load_clean_dataset", lambda *_: (images, labels))
     spec = importlib.util.spec_from_file_location("module", folder / "cifar10_tiny_cnn_sbg.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.chdir(folder)  # where it updates the model-info JSON
-    clean, robust = benchmark.benchmark(
+    clean, robust = robustbench_eval.benchmark(
         module.load_model(), n_examples=3, dataset="cifar10", threat_model="L2", eps=100.0, to_disk=True,
         model_name=found.name,
     )  # fmt: skip
