@@ -11,7 +11,7 @@ from rich.progress import Progress
 from torch import nn
 
 from pag.classifiers.accuracy import correct
-from pag.evaluation.evaluate import Directions, Evaluation, evaluate
+from pag.evaluation.evaluate import Evaluation, evaluate
 from pag.evaluation.external import load_external
 from pag.evaluation.outcomes import outcome_arrays
 from pag.evaluation.pictures import MAX_CLASSES_SHOWN, pictures
@@ -22,6 +22,7 @@ from pag.foundation.artifacts import ArtifactError, save_arrays, save_json
 from pag.foundation.config.conf import AttackConfig, Conf, load_conf
 from pag.foundation.config.external import EXTERNAL, external_of
 from pag.foundation.config.params import load_params
+from pag.foundation.processes import is_first
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset, Split, load
 from pag.store.reader import GradientStore
@@ -55,7 +56,8 @@ def evaluate_run(
     rows = balanced(split.labels, config.images, seed, "attacked")
     attacked = split.select(rows)
     # the held-out images are test images: nothing is chosen by them
-    directions = heldout(images, store) if config.split == "test" else None
+    heldout = images.test.unit(np.array(store.attributes["rows"]))
+    directions = (heldout, store) if config.split == "test" else None
     options: dict[str, Any] = {
         "batch_size": config.batch_size,
         "seed": seed,
@@ -80,6 +82,8 @@ def evaluate_run(
         chosen = split.select(balanced(split.labels, config.sanity, seed, "attacked"))
         checks = [asdict(check) for check in sanity_checks(model, *tensors(chosen), config.threat_models, **options)]
     clean = correct(model, split, best_device(), config.batch_size)
+    if not is_first():
+        return
     metrics = {
         **identity(about),
         "clean_accuracy": float(clean.mean()),
@@ -130,10 +134,6 @@ def open_heldout(images: ImageDataset, about: dict[str, Any]) -> GradientStore:
     return store
 
 
-def heldout(images: ImageDataset, store: GradientStore) -> Directions:
-    return Directions(images.test.unit(np.array(store.attributes["rows"])), store)
-
-
 def budget(config: AttackConfig) -> Budget:
     return Budget() if config.version == "standard" else quick(config.steps, config.target_classes)
 
@@ -180,4 +180,4 @@ def save_pictures(model: nn.Module, images: ImageDataset, conf: Conf, path: Path
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)
