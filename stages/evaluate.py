@@ -75,7 +75,7 @@ def evaluate_run(
         chosen = split.select(balanced(split.labels, config.sanity, seed, "attacked"))
         checks = [asdict(check) for check in sanity_checks(model, *tensors(chosen), config.threat_models, **options)]
     clean = correct(model, split, best_device(), config.batch_size)
-    metrics = {
+    record = {
         **identity(about),
         "clean_accuracy": float(clean.mean()),
         **measured(found),
@@ -90,7 +90,8 @@ def evaluate_run(
     outcomes = {"rows": rows, "labels": attacked.labels, "clean_correct": clean}
     save_arrays(paths.outcomes(*names), outcomes | outcome_arrays(found.by_norm, curve))
     save_pictures(model, images, conf, paths.large_eps(*names))
-    save_json(paths.metrics(*names), metrics, sealed=True)
+    save_json(paths.record(*names), record, sealed=True)
+    save_json(paths.metrics(*names), {about["method"]: headline(record)})
 
 
 def identity(about: dict[str, Any]) -> dict[str, Any]:
@@ -129,18 +130,28 @@ def budget(config: AttackConfig) -> Budget:
     return Budget() if config.version == "standard" else quick(config.steps, config.target_classes)
 
 
+def headline(record: dict[str, Any]) -> dict[str, float | None]:
+    """What DVC compares, a column of `dvc exp show` each: of every norm the smallest radius."""
+    numbers = {"clean": record["clean_accuracy"]}
+    for norm, radii in record["robust_accuracy"].items():
+        eps = min(radii, key=float)
+        numbers[f"{norm} {eps}"] = radii[eps]
+    return {**numbers, "cosine": record["alignment"]}
+
+
 def measured(found: Evaluation) -> dict[str, Any]:
-    """The part of the metrics that comes from the evaluation."""
+    """The part of the record that comes from the evaluation."""
     by_norm = found.robust_accuracy.items()
-    metrics: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "attacked_clean_accuracy": found.clean_accuracy,
         "robust_accuracy": {norm: {str(eps): value for eps, value in radii.items()} for norm, radii in by_norm},
-        "autoattack_warnings": found.warnings,
+        "warnings": found.warnings,
+        "notes": found.notes,
         "alignment": found.alignment,
         "attack": found.attack.note,
     }
     if found.foolbox:
-        metrics["foolbox"] = {
+        numbers["foolbox"] = {
             name: {
                 "eps": attack.eps,
                 "clean_accuracy": attack.clean_accuracy,
@@ -151,7 +162,7 @@ def measured(found: Evaluation) -> dict[str, Any]:
             }
             for name, attack in found.foolbox.items()
         }
-    return metrics
+    return numbers
 
 
 def data_note(conf: Conf) -> str | None:

@@ -167,7 +167,7 @@ def _figures(dataset: str, shown: Sequence[Illustration]) -> str:
 
 def _warnings(runs: Sequence[Run]) -> str:
     """AutoAttack's flags, and apart from them our notes on how it was run."""
-    flags = [f"- {_name(run)}: {flag}" for run in runs for flag in run.metrics.flags]
+    flags = [f"- {_name(run)}: {flag}" for run in runs for flag in run.metrics.warnings]
     notes = [f"- {run.dataset}: {note}" for run in runs for note in run.metrics.notes]
     intro = "What AutoAttack itself flagged as a reason to distrust one of its numbers:"
     lines = ["## AutoAttack warnings", "", *([intro, "", *flags] if flags else ["AutoAttack flagged nothing."])]

@@ -20,7 +20,7 @@ def test_the_chain_ends_in_metrics_and_a_report(chain: Workspace, tmp_path, monk
         workspace.set(key, value, "params.yaml")
     for method in ("vanilla", "at-l2", "sbg", "at-l2+sbg"):
         assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", method) == 0
-    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/sbg.json").read_text())
+    metrics = json.loads((tmp_path / "results/records/digits/cnn/sbg.json").read_text())
     assert set(metrics["robust_accuracy"]) == {"L2", "Linf"}
     assert (
         0 <= metrics["robust_accuracy"]["L2"]["0.5"] <= metrics["clean_accuracy"] + 1e-9 or metrics["n_examples"] < 40
@@ -51,7 +51,7 @@ def test_a_curve_and_sanity_checks_are_made_where_they_are_asked_for(
     for key, value in {"curve": {"L2": [0.25, 8.0]}, "sanity": 4, "threat_models": {"L2": [0.5]}, "images": 5}.items():
         workspace.set(f"evaluation.{key}", value)
     assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla") == 0
-    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/vanilla.json").read_text())
+    metrics = json.loads((tmp_path / "results/records/digits/cnn/vanilla.json").read_text())
     assert len(metrics["sanity"]) == 4 and {"name", "passed", "detail"} == set(metrics["sanity"][0])
     outcomes = load_arrays(tmp_path / "results/arrays/digits/outcomes/cnn/vanilla.npz")
     assert outcomes["curve_eps_L2"].tolist() == [0.25, 8.0]
@@ -65,7 +65,7 @@ def test_validation_images_are_counted_noted_and_not_measured_against_test_image
     workspace = chain.copy(tmp_path)
     workspace.set("evaluation.split", "validation")
     assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla") == 0
-    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/vanilla.json").read_text())
+    metrics = json.loads((tmp_path / "results/records/digits/cnn/vanilla.json").read_text())
     assert metrics["alignment"] is None  # the held-out directions are of test images
     labels = load(tmp_path / "data/digits/images").validation.labels
     assert metrics["n_clean"] == len(labels)
@@ -94,7 +94,7 @@ def test_the_toy_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace.create(tmp_path)
     assert workspace.run(monkeypatch, "prepare_toy") == 0
     assert workspace.run(monkeypatch, "toy") == 0
-    metrics = json.loads((tmp_path / "results/metrics/toy.json").read_text())
+    metrics = json.loads((tmp_path / "results/records/toy.json").read_text())
     assert len(metrics["nn"]["pgd"]["values"]) == metrics["seeds"] == 2
 
 
