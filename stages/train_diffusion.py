@@ -14,6 +14,7 @@ from pag.diffusion.training import TrainedDiffusion, train
 from pag.foundation.artifacts import atomic_directory, atomic_file, save_arrays, save_weights
 from pag.foundation.config.conf import DiffusionConfig, load_conf
 from pag.foundation.config.params import load_params
+from pag.foundation.processes import is_first
 from pag.images.dataset import ImageDataset, load
 from stages.shared import paths
 from stages.shared.command import run_stage
@@ -39,6 +40,8 @@ def main(dataset: str) -> None:
                 on_step=lambda step, loss: progress.update(task, completed=step + 1),
                 scratch=scratch,
             )
+        if not is_first():
+            return
         with atomic_directory(paths.diffusion(dataset)) as folder:
             about = {
                 "diffusion": config.model_dump(mode="json"),
@@ -104,4 +107,4 @@ def first_of_each_class(images: ImageDataset, count: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)
