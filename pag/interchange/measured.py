@@ -16,7 +16,7 @@ KEYS = ("weights_sha256", "clean_accuracy", "robust_accuracy", "n_clean", "n_exa
 class Measured:
     model: nn.Module
     about: dict[str, Any]  # the description beside the weights
-    metrics: dict[str, Any]  # of results/metrics
+    metrics: dict[str, Any]  # of results/records
     images: ImageDataset  # that it was trained and measured on
 
     @property
