@@ -18,6 +18,7 @@ from pag.diffusion.training import TrainedDiffusion, train
 from pag.foundation.artifacts import atomic_directory, atomic_file, save_arrays, save_weights
 from pag.foundation.config.conf import DiffusionConfig, load_conf
 from pag.foundation.config.params import load_params
+from pag.foundation.processes import is_first
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import ImageDataset, load
 from stages.shared import paths
@@ -36,6 +37,8 @@ def main(dataset: str) -> None:
     with paths.scratch("diffusion", config.model_dump(mode="json"), images.content_hash, params.seed) as scratch:
         made = converted if config.checkpoint is not None else trained_here
         trained = made(images, config, params.seed, scratch)
+        if not is_first():
+            return
         with atomic_directory(paths.diffusion(dataset)) as folder:
             about = {
                 "diffusion": config.model_dump(mode="json"),
@@ -122,4 +125,4 @@ def first_of_each_class(images: ImageDataset, count: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)
