@@ -66,9 +66,9 @@ def trained_here(images: ImageDataset, config: DiffusionConfig, seed: int, scrat
 
 
 def converted(images: ImageDataset, config: DiffusionConfig, seed: int, _: Scratch) -> TrainedDiffusion:
-    weights = convert(config, images)
-    model = assemble(weights, config, images.num_classes, images.image_shape, best_device(), "not on disk")
-    loss = judge(model, images, seed, best_device())
+    weights, device = convert(config, images), best_device()
+    model = assemble(weights, config, images.num_classes, images.image_shape, device, "not on disk")
+    loss = judge(model, images, seed, device)
     click.echo(f"diffusion on {images.name}: converted; squared error of the noise {loss:.4f} (predicting nothing: 1)")
     return TrainedDiffusion(weights, [loss])
 
