@@ -110,7 +110,7 @@ def pixel_figure(width: float, height: float) -> Figure:
 
 def save_vector(figure: Figure, path: Path) -> None:
     """Write an SVG whose bytes depend on the drawing alone; text stays text."""
-    fixed: dict[Any, Any] = {"svg.hashsalt": "pag", "svg.fonttype": "none"}
+    fixed: dict[Any, Any] = {"svg.hashsalt": "figure", "svg.fonttype": "none"}
     with atomic_file(path) as partial, matplotlib.rc_context(fixed):
         figure.savefig(partial, format="svg", metadata={"Date": None, "Creator": None})
 
