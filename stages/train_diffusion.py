@@ -31,12 +31,18 @@ def main(dataset: str) -> None:
     with paths.scratch("diffusion", config.model_dump(mode="json"), images.content_hash, params.seed) as scratch:
         with Progress() as progress:
             task = progress.add_task(f"diffusion on {dataset}", total=config.steps)
+
+            def on_step(losses: list[float]) -> None:
+                progress.update(task, completed=len(losses))
+                if len(losses) % max(1, config.steps // CURVE_POINTS) == 0:
+                    save_curve(dataset, losses)  # so far, for `dvc plots show`
+
             trained = train(
                 images,
                 config,
                 params.seed,
                 best_device(),
-                on_step=lambda step, loss: progress.update(task, completed=step + 1),
+                on_step=on_step,
                 scratch=scratch,
             )
         with atomic_directory(paths.diffusion(dataset)) as folder:
