@@ -168,7 +168,7 @@ def test_what_is_told_after_an_interruption_begins_with_the_epochs_before_it(tmp
 
     with pytest.raises(Killed):
         run(tmp_path, 8, on_epoch=on_epoch)  # in the third epoch
-    assert told == [[1], [1, 2]]
+    assert told == [[], [1], [1, 2]]
     told.clear()
     run(tmp_path, on_epoch=on_epoch)
     assert told == [[1, 2], [1, 2, 3], [1, 2, 3, 4]]
