@@ -26,6 +26,7 @@ from stages.shared.command import run_stage
 from stages.shared.device import best_device
 
 CURVE_POINTS = 200  # the loss curve is averaged down to this many rows
+CURVE_WRITES = 50  # while training runs
 ROWS = 4  # of the picture, one column per class
 SAMPLING_STEPS = 50
 
@@ -55,12 +56,18 @@ def main(dataset: str) -> None:
 def trained_here(images: ImageDataset, config: DiffusionConfig, seed: int, scratch: Scratch) -> TrainedDiffusion:
     with Progress() as progress:
         task = progress.add_task(f"diffusion on {images.name}", total=config.steps)
+
+        def on_step(losses: list[float]) -> None:
+            progress.update(task, completed=len(losses))
+            if len(losses) % max(1, config.steps // CURVE_WRITES) == 0 and is_first():
+                save_curve(images.name, losses)  # so far, for `dvc plots show`
+
         return train(
             images,
             config,
             seed,
             best_device(),
-            on_step=lambda step, loss: progress.update(task, completed=step + 1),
+            on_step=on_step,
             scratch=scratch,
         )
 

@@ -47,11 +47,12 @@ def train_classifier(
     objective: Objective,
     validation: Split,
     config: ClassifierConfig,
-    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    on_epoch: Callable[[History], None] = lambda history: None,
     scratch: Scratch | None = None,
 ) -> History:
     """Train `model` in place with `objective` for ``config.epochs``; the last weights stay, nothing is selected.
 
+    on_epoch: called at the start, with what an earlier process has done, and after every epoch.
     scratch: keeps the state of the training now and then, and training goes on from what it holds. What a step draws,
     dropout in the network included, belongs to its number, so the result is the uninterrupted one's.
 
@@ -74,6 +75,7 @@ def train_classifier(
     stateful: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
     history, sums = _resume(scratch, stateful, device)
     earlier_waited = history.seconds_waited
+    on_epoch(history)
 
     with own_random_state(device), held() if scratch else nullcontext():
         for epoch in range(len(history.rows), config.epochs):
@@ -118,7 +120,7 @@ def train_classifier(
             sums = {}
             if scratch is not None and scratch.due():
                 _save(scratch, stateful, history, sums)
-            on_epoch(row)
+            on_epoch(history)
     return history
 
 

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +148,45 @@ def test_lambda_zero_is_vanilla_training(chain: Workspace, tmp_path, monkeypatch
         for method in ("vanilla", "sbg")
     ]
     assert float(curves[0][1]) == pytest.approx(float(curves[1][1]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "curve", "stops"),
+    [
+        (("train", "digits", "cnn", "vanilla"), "classifier.epochs", "cnn/vanilla.csv", "pag.training.loop.accuracy"),
+        (("train_diffusion", "digits"), "diffusion.steps", "diffusion.csv", "pag.diffusion.training.diffusion_loss"),
+    ],
+    ids=["classifier", "diffusion"],
+)
+def test_a_curve_is_there_while_training_runs(
+    stage: tuple[str, ...],
+    key: str,
+    curve: str,
+    stops: str,
+    chain: Workspace,
+    tmp_path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workspace = chain.copy(tmp_path)
+    workspace.set(key, 4)
+    path = tmp_path / "results/curves/digits" / curve
+    path.unlink()
+
+    def fails_at_the_fourth(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise OSError("stopped in here")
+        return whole(*arguments)
+
+    with monkeypatch.context() as patch:
+        calls: list[int] = []
+        whole = resolve_name(stops)
+        patch.setattr(stops, fails_at_the_fourth)
+        assert workspace.run(monkeypatch, *stage) == 1
+    so_far = path.read_text()
+    assert len(so_far.splitlines()) >= 3  # the header and two points
+    assert workspace.run(monkeypatch, *stage) == 0
+    assert path.read_text().startswith(so_far) and len(path.read_text().splitlines()) == 5
 
 
 def test_previews_hold_one_gradient_per_shown_class(chain: Workspace) -> None:
