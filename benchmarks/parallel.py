@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ from pag.evaluation.autoattack import evaluate_autoattack
 from pag.evaluation.standard import quick
 from pag.foundation.allocator import keep_freed_memory
 from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.section import Norm
 from pag.foundation.processes import count, from_first, is_first, joined, wait
 from pag.gradients.distillation.distill import distill
 from pag.gradients.score import GROUP, score_based_gradients
@@ -84,8 +86,8 @@ def distillation(groups: int, folder: Path) -> None:
 def evaluation(steps: int, folder: Path) -> None:
     """Radii at which every image survives: each meets the whole budget, as an image of a robust network does."""
     model = build("rn8-silu", NUM_CLASSES, SHAPE, 0).eval()
-    images = torch.rand(32, *SHAPE, generator=torch.Generator().manual_seed(0))
-    radii = {"L2": [1e-4], "Linf": [1e-6]}
+    images = torch.rand(16, *SHAPE, generator=torch.Generator().manual_seed(0))
+    radii: dict[Norm, list[float]] = {"L2": [1e-4], "Linf": [1e-6]}
     processes = min(len(radii), torch.get_num_threads())  # as the stage does where it is alone
     with torch.no_grad():
         labels = model(images).argmax(1)
@@ -115,7 +117,7 @@ def seconds(scale: float) -> dict[str, float]:
     found = {}
     for name, (task, size) in TASKS.items():
         with tempfile.TemporaryDirectory() as own:
-            folder = from_first(lambda own=own: Path(own))
+            folder = from_first(partial(Path, own))
             task(2 if name == "distil" else 1, folder)
             wait()
             start = time.perf_counter()
@@ -135,7 +137,7 @@ def started(processes: int, threads: int, scale: float) -> dict[str, float]:
     return json_format.loads(done.stdout.splitlines()[-1])
 
 
-def ratios(rounds: int, scale: float) -> dict[str, Mapping[str, float]]:
+def ratios(rounds: int, scale: float) -> dict[str, dict[str, float]]:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in MODES}
     for repeat in range(rounds):
         for name, (processes, threads) in reversed(MODES.items()) if repeat % 2 else MODES.items():

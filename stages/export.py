@@ -40,7 +40,7 @@ def guided_diffusion_command(dataset: str, folder: Path) -> None:
     from pag.interchange import guided_diffusion
 
     images = load(paths.images(dataset))
-    model = load_diffusion(paths.diffusion(dataset), images, CPU)
+    model = load_diffusion(paths.diffusion(dataset), CPU, images)
     write(folder, lambda new: guided_diffusion.export(new, model, images.image_shape))
 
 

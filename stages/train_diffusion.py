@@ -67,7 +67,8 @@ def trained_here(images: ImageDataset, config: DiffusionConfig, seed: int, scrat
 
 def converted(images: ImageDataset, config: DiffusionConfig, seed: int, _: Scratch) -> TrainedDiffusion:
     weights = convert(config, images)
-    loss = judge(assemble(weights, config, images, best_device(), sha256="not on disk"), images, seed, best_device())
+    model = assemble(weights, config, images.num_classes, images.image_shape, best_device(), "not on disk")
+    loss = judge(model, images, seed, best_device())
     click.echo(f"diffusion on {images.name}: converted; squared error of the noise {loss:.4f} (predicting nothing: 1)")
     return TrainedDiffusion(weights, [loss])
 

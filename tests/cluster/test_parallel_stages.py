@@ -1,6 +1,7 @@
 """Stages in several processes: one writes and prints, one error line ends all, and another number of them goes on."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,25 @@ def test_the_launcher_starts_a_stage(prepared: Workspace, tmp_path: Path) -> Non
     weights = [load_file(of.folder / "data/digits/classifiers/cnn/vanilla/weights.safetensors") for of in (one, two)]
     for name, value in weights[0].items():
         assert torch.allclose(value, weights[1][name], rtol=1e-4, atol=1e-5), name
+
+
+def test_two_processes_leave_the_files_of_one(prepared: Workspace, tmp_path: Path) -> None:
+    """After the trainings, whose weights differ in their last digits, every byte but the name of the hardware."""
+    two = prepared.copy(tmp_path / "two/work")
+    for command in ("train_diffusion digits", "distill digits nn", "train digits cnn vanilla"):
+        outcomes = in_two(two, command)
+        assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+        assert outcomes[1].out == outcomes[1].err == ""
+    one = two.copy(tmp_path / "one/work")
+    for command in ("distill digits nn", "distill_sbg digits", "evaluate digits cnn vanilla"):
+        assert run(one.folder, command).code == 0
+        assert [outcome.code for outcome in in_two(two, command)] == [0, 0]
+    metrics = Path("results/metrics/digits/cnn/vanilla.json")
+    files, expected = two.files(), one.files()
+    found, reference = (json.loads(of.pop(metrics)) for of in (files, expected))
+    assert found.pop("hardware") == f"{reference.pop('hardware')}, 2 processes"
+    assert found.pop("seal") != reference.pop("seal") and found == reference
+    assert files == expected
 
 
 @pytest.mark.parametrize(
