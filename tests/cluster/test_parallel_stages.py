@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from benchmarks.faults.forks import Outcome, run
 from benchmarks.faults.workspace import Workspace
 from benchmarks.miniature import ROOT
+from pag.foundation import interrupts
 from pag.foundation.processes import joined
 from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.training.batch import Batch
@@ -160,3 +162,23 @@ def test_a_training_goes_on_in_another_number_of_processes(
     assert len(calls.__closure__[0].cell_contents) == 2  # steps 5 and 6
     for key, value in whole.items():
         assert torch.allclose(resumed[key], value, rtol=1e-4, atol=1e-6), key
+
+
+def test_a_signal_is_kept_after_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the end of a job's time; no minute has passed. The other rank is in the next step by then, or waits there."""
+    monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "1000")
+    scratch, calls = tmp_path / "scratch", []
+
+    def signalled(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        calls.append(1)
+        if len(calls) == 2 and os.environ.get("RANK") == "0":
+            signal.raise_signal(signal.SIGTERM)
+        return cross_entropy(model, batch)
+
+    def of_two() -> None:
+        with interrupts.handled(), joined():
+            train(Case(signalled), scratch)
+
+    assert all(outcome.code != 0 for outcome in together(tmp_path / "work", 2, of_two))
+    train(Case(signalled), scratch)
+    assert len(calls) == 6 - 2
