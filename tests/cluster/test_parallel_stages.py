@@ -165,7 +165,7 @@ def test_a_training_goes_on_in_another_number_of_processes(
 
 
 def test_a_signal_is_kept_after_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As at the end of a job's time; no minute has passed. The other rank is in the next step by then, or waits there."""
+    """As at the end of a job's time; no minute has passed. The other rank waits in the next step by then."""
     monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "1000")
     scratch, calls = tmp_path / "scratch", []
 
