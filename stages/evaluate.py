@@ -12,6 +12,7 @@ from torch import nn
 
 from pag.classifiers.accuracy import correct
 from pag.evaluation.evaluate import Evaluation, evaluate
+from pag.evaluation.external import load_external
 from pag.evaluation.outcomes import outcome_arrays
 from pag.evaluation.pictures import MAX_CLASSES_SHOWN, pictures
 from pag.evaluation.sanity import sanity_checks
@@ -19,6 +20,7 @@ from pag.evaluation.standard import Budget, quick
 from pag.evaluation.trained import load_trained
 from pag.foundation.artifacts import ArtifactError, save_arrays, save_json
 from pag.foundation.config.conf import AttackConfig, Conf, load_conf
+from pag.foundation.config.external import EXTERNAL, external_of
 from pag.foundation.config.params import load_params
 from pag.foundation.processes import is_first
 from pag.images.balance import balanced
@@ -35,7 +37,11 @@ from stages.shared.device import best_device, hardware
 @click.argument("run")
 def main(dataset: str, arch: str, run: str) -> None:
     seed, conf, images = load_params().seed, load_conf(dataset), load(paths.images(dataset))
-    model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, best_device())
+    if arch == EXTERNAL:
+        network = external_of(conf, dataset, run)
+        model, about = load_external(paths.external(run), network, images, run, best_device())
+    else:
+        model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, best_device())
     with paths.scratch("evaluate", dataset, arch, run, about["sha256"]) as scratch:
         evaluate_run(model, about, images, conf, seed, scratch.folder)
 
@@ -86,7 +92,7 @@ def evaluate_run(
         "n_examples": len(attacked),
         "n_clean": len(split),
         "chance_accuracy": float(np.bincount(split.labels).max() / len(split)),
-        "train_images": len(images.train),
+        "train_images": None if about["arch"] == EXTERNAL else len(images.train),
         "hardware": hardware(best_device()),
         "data_note": data_note(conf),
     }

@@ -54,7 +54,7 @@ class Metrics(_Record):
     classes_per_image: int | str | None = None
     gradient_of: str | None = None
     penalty: float | None = None
-    seed: int
+    seed: int | None  # None: of an external network, whose training is not known
     warnings: list[str]  # reasons to distrust its numbers
     notes: list[str]  # how the attacks differ from the standard version on few classes
     train_seconds: float | None = None

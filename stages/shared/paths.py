@@ -56,6 +56,11 @@ def classifier(dataset: str, arch: str, method: str) -> Path:
     return DATA / dataset / "classifiers" / arch / method
 
 
+def external(name: str) -> Path:
+    """Code and weights of a network of others."""
+    return Path("external") / name
+
+
 def curve(dataset: str, arch: str, method: str) -> Path:
     return RESULTS / "curves" / dataset / arch / f"{method}.csv"
 
