@@ -24,12 +24,15 @@ def read(config: DataConfig, seed: int) -> Source:
     (see :func:`decode_splits`), and files that are neither of SUFFIXES nor of COMPANIONS; notes name what is not read.
     """
     tree = FileTree(raw_root(config))
-    tops = {name.split("/")[0] for name in tree.names if "/" in name}
-    folders = {"train": "train/", "test": "test/"} | _validation_folder(tree, tops)
-    if (classes := _folder_of_classes(tree)) is not None and not tops.intersection(("train", "test", *VALIDATION)):
-        folders, tops = {"train": classes}, set()
+    folders = _folders(tree)
+    source = decode_splits(tree, files_of(tree), config, seed)
+    return replace(source, notes=(*_notes(tree, folders), *source.notes))
+
+
+def files_of(tree: FileTree) -> dict[str, dict[str, list[str]]]:
+    """part → class → its image files, all sorted; `test` is empty where there is none. Raises SourceError as `read`."""
+    folders = _folders(tree)
     files = {part: _files_by_class(tree, folder) for part, folder in folders.items()}
-    files.setdefault("test", {})
     if not files["train"]:
         found = _some({"/".join(name.split("/")[:2]) for name in tree.names}) or "nothing"
         raise SourceError(f"{tree.root} holds {found}: {LAYOUT}")
@@ -38,8 +41,20 @@ def read(config: DataConfig, seed: int) -> Source:
             raise SourceError(
                 f"class '{unknown[0]}' of {folder} is not in train/ of {tree.root}: both need the same classes"
             )
-    source = decode_splits(tree, files, config, seed)
-    return replace(source, notes=(*_notes(tree, folders, tops), *source.notes))
+    files.setdefault("test", {})
+    return files
+
+
+def _folders(tree: FileTree) -> dict[str, str]:
+    """The folder of each part, with '/' at its end; '' where the classes are not in a folder."""
+    tops = _tops(tree)
+    if (classes := _folder_of_classes(tree)) is not None and not tops.intersection(("train", "test", *VALIDATION)):
+        return {"train": classes}
+    return {"train": "train/", "test": "test/"} | _validation_folder(tree, tops)
+
+
+def _tops(tree: FileTree) -> set[str]:
+    return {name.split("/")[0] for name in tree.names if "/" in name}
 
 
 def _validation_folder(tree: FileTree, tops: set[str]) -> dict[str, str]:
@@ -88,11 +103,12 @@ def _others(tree: FileTree, folder: str) -> list[str]:
     return [name for name in inside if _suffix(name) not in SUFFIXES]
 
 
-def _notes(tree: FileTree, folders: dict[str, str], tops: set[str]) -> Iterator[str]:
+def _notes(tree: FileTree, folders: dict[str, str]) -> Iterator[str]:
     """A line for each thing that the user may expect to be read, or not to be."""
     if companions := [name for folder in folders.values() for name in _others(tree, folder)]:
         yield f"not read, as they are no images: {len(companions)} files ({_some(companions)})"
-    if beside := tops.difference(folder.rstrip("/") for folder in folders.values()):
+    beside = _tops(tree).difference(folder.rstrip("/") for folder in folders.values())
+    if beside and "test" in folders:
         yield f"not read, as they are no parts of the data set: {_some(f'{top}/' for top in beside)}"
     if "validation" in folders:
         yield f"{folders['validation']} is the validation part: data.validation_fraction is not used"
