@@ -120,7 +120,7 @@ def distilled(
     """SBG of a trained model at the conf's noise level, for all training images and classes, from a store."""
     distill, images = bench.conf.distill, bench.images
     t = gradient_t(config, distill.t)
-    model = assemble(weights, config, images, bench.device, sha256="not on disk")
+    model = assemble(weights, config, images.num_classes, images.image_shape, bench.device, "not on disk")
     gradients = ScoreBased(model, t, distill.noise_draws, noise_seed)
     path = bench.folder / f"{name}.zarr"
     write_store(gradients, images, images.train, path, distill, {"realization": "sbg", "t": t}, bench.device)

@@ -21,7 +21,7 @@ from stages.shared.distillation import write_preview, write_store
 def main(dataset: str) -> None:
     seed, config, images = load_params().seed, load_conf(dataset).distill, load(paths.images(dataset))
     device = best_device()
-    model = load_diffusion(paths.diffusion(dataset), images, device)
+    model = load_diffusion(paths.diffusion(dataset), device, images)
     t = gradient_t(model.config, config.t)
     attributes = {
         "realization": "sbg",

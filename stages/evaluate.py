@@ -11,7 +11,7 @@ from rich.progress import Progress
 from torch import nn
 
 from pag.classifiers.accuracy import correct
-from pag.evaluation.evaluate import Directions, Evaluation, evaluate
+from pag.evaluation.evaluate import Evaluation, evaluate
 from pag.evaluation.outcomes import outcome_arrays
 from pag.evaluation.pictures import MAX_CLASSES_SHOWN, pictures
 from pag.evaluation.sanity import sanity_checks
@@ -49,7 +49,8 @@ def evaluate_run(
     rows = balanced(split.labels, config.images, seed, "attacked")
     attacked = split.select(rows)
     # the held-out images are test images: nothing is chosen by them
-    directions = heldout(images, store) if config.split == "test" else None
+    heldout = images.test.unit(np.array(store.attributes["rows"]))
+    directions = (heldout, store) if config.split == "test" else None
     options: dict[str, Any] = {
         "batch_size": config.batch_size,
         "seed": seed,
@@ -122,10 +123,6 @@ def open_heldout(images: ImageDataset, about: dict[str, Any]) -> GradientStore:
             f"{about['method']} was aligned with another diffusion model than {store.path} is of: run `dvc repro`"
         )
     return store
-
-
-def heldout(images: ImageDataset, store: GradientStore) -> Directions:
-    return Directions(images.test.unit(np.array(store.attributes["rows"])), store)
 
 
 def budget(config: AttackConfig) -> Budget:

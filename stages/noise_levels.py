@@ -28,7 +28,7 @@ MAX_CLASSES_SHOWN = 10
 def main(dataset: str) -> None:
     seed, config, images = load_params().seed, load_conf(dataset).distill, load(paths.images(dataset))
     device = best_device()
-    model = load_diffusion(paths.diffusion(dataset), images, device)
+    model = load_diffusion(paths.diffusion(dataset), device, images)
     schedule = model.schedule
     levels = [gradient_t(model.config, schedule.nearest_t(alpha_bar)) for alpha_bar in ALPHA_BARS]
 

@@ -119,7 +119,11 @@ def objective_of(run: Run, num_classes: int, conf: Conf) -> Objective:
 def describe(run: Run, arch: str, images: ImageDataset, gradients: ClassGradients | None) -> dict[str, Any]:
     """What stands beside the weights: all that tells this classifier from others."""
     about: dict[str, Any] = {"dataset": images.name, "arch": arch, "method": run.name}
-    about["dataset_hash"] = images.content_hash
+    about |= {
+        "dataset_hash": images.content_hash,
+        "num_classes": images.num_classes,
+        "image_shape": list(images.image_shape),
+    }
     if run.name != run.method:
         about["trained_as"] = run.method
     if gradients is not None:

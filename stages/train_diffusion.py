@@ -72,7 +72,7 @@ def save_picture(
     device = best_device()
     channels, height, _ = images.image_shape
     side = config.image_size or height
-    model = assemble(trained.ema_weights, config, images, device, sha256="not on disk")
+    model = assemble(trained.ema_weights, config, images.num_classes, images.image_shape, device, "not on disk")
     classes = torch.arange(images.num_classes, device=device)
     if config.noise_levels == "all":
         steps = min(SAMPLING_STEPS, config.timesteps)

@@ -1,10 +1,11 @@
-"""Convolution, BatchNorm and ReLU with a second derivative that costs what its arithmetic costs.
+"""Convolution, BatchNorm and ReLU with a second derivative that costs what its arithmetic costs; attention with one.
 
 PyTorch's own double backward is right but slow where a classifier spends its time. It computes a convolution's weight
 gradient as a forward convolution whose kernel is as large as the feature map, a BatchNorm's from some twenty
 elementwise operations that read the whole tensor, and ReLU's as zeros that are then added. Under
 `fast_double_backward` they use the kernels of an ordinary backward pass. The functions are exact, work under autocast,
 and AOTAutograd can trace them.
+The fused kernels of attention have no second derivative at all, so it is computed from its definition.
 """
 
 from typing import Any
@@ -13,17 +14,28 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 aten = torch.ops.aten
 
 
 class fast_double_backward(TorchFunctionMode):  # noqa: N801 (a context manager, spelt like torch.no_grad)
-    """In this context every conv2d, train-mode batch_norm and relu is the one of this module.
+    """In this context conv2d, train-mode batch_norm and relu are those of this module, and no attention is fused.
 
     An input gradient taken with create_graph=True treats their parameters as constants and leaves them out (an
     autograd.Function cannot know which gradients were asked for); the backward pass through it fills them in.
     """
+
+    def __enter__(self) -> "fast_double_backward":
+        self._attention = sdpa_kernel(SDPBackend.MATH)
+        self._attention.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._attention.__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}

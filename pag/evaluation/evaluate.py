@@ -24,14 +24,6 @@ ALIGNED_AT_ONCE = 32  # images; with every class of each
 
 
 @dataclass(frozen=True)
-class Directions:
-    """Images and the directions that a classifier's gradients are compared with."""
-
-    images: Tensor  # (M, C, H, W) in [0, 1]
-    store: GradientStore  # of these images in this order: (M, num_classes, C, H, W)
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What a classifier does on the images that were attacked. Accuracies are fractions in [0, 1]."""
 
@@ -59,7 +51,7 @@ def evaluate(
     *,
     attack: Budget = STANDARD,
     foolbox: Mapping[str, float | None] | None = None,
-    directions: Directions | None = None,
+    directions: tuple[Tensor, GradientStore | Tensor] | None = None,
     batch_size: int = 256,
     seed: int = 0,
     processes: int = 1,
@@ -74,7 +66,7 @@ def evaluate(
     radii: norm ("L2" or "Linf") → radii in units of the pixel range [0, 1], in any order.
     attack: AutoAttack's standard version, or ``quick()`` to choose values by; its numbers are no results.
     foolbox: attack (a name of pag.evaluation.foolbox.ATTACKS) → radius in its own distance; None: smallest example.
-    directions: to measure alignment with; their images need not be the attacked ones.
+    directions: (images, class_gradients) to `measure_alignment` with; the images need not be the attacked ones.
     batch_size: images attacked at once. seed: of the attacks' random numbers.
     processes: how many share the attacks on a CPU. More than one needs a main guard in a script.
     cache: a scratch folder that finished parts are kept in; the same call goes on from there.
@@ -106,17 +98,39 @@ def evaluate(
         attack=attack,
         warnings=found.warnings,
         foolbox=others,
-        alignment=None if directions is None else measure_alignment(network, directions),
+        alignment=None if directions is None else measure_alignment(network, *directions),
     )
 
 
-def measure_alignment(model: nn.Module, directions: Directions) -> float:
-    """Mean cosine between the input gradients of `model` and the directions, over their images and all classes."""
-    device = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), directions.images.device)
-    count = len(directions.images)
-    cosines: list[Tensor] = []
-    with frozen(model):
-        for rows in np.array_split(np.arange(count), max(1, count // ALIGNED_AT_ONCE)):
-            given = torch.from_numpy(directions.store.read_all_classes(rows)).to(device)
-            cosines.append(gradient_alignment(model, directions.images[rows].to(device), given))
+def measure_alignment(
+    model: nn.Module | Callable[[Tensor], Tensor], images: Tensor, class_gradients: GradientStore | Tensor
+) -> float:
+    """Mean cosine between input gradients and given directions, over images and classes: how aligned `model` is.
+
+        1/(M·K) · Σ_x Σ_y cos(∇_x log p(y|x), g(x, y)), in [−1, 1]
+
+    model: as in `evaluate`; a module is measured in eval mode and left as it was.
+    images: (M, C, H, W) floats in [0, 1].
+    class_gradients: g of these images in this order towards all of the model's K classes, of any scale: a gradient
+        store or a tensor (M, K, C, H, W).
+    Raises ValueError in one line for other shapes, types or ranges.
+    """
+    images, _ = checked(images, torch.zeros(len(images), dtype=torch.long))
+    network = model if isinstance(model, nn.Module) else Function(model)
+    device = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
+    with frozen(network):
+        with torch.no_grad():
+            classes = network(images[:1].to(device)).shape[1]
+        given, expected = tuple(class_gradients.shape), (len(images), classes, *images.shape[1:])
+        if given != expected:
+            raise ValueError(
+                f"class_gradients have shape {given}: expected {expected}, images × the model's classes × image shape"
+            )
+        cosines: list[Tensor] = []
+        for rows in np.array_split(np.arange(len(images)), max(1, len(images) // ALIGNED_AT_ONCE)):
+            if isinstance(class_gradients, Tensor):
+                directions = class_gradients[torch.from_numpy(rows)]
+            else:
+                directions = torch.from_numpy(class_gradients.read_all_classes(rows))
+            cosines.append(gradient_alignment(network, images[rows].to(device), directions.to(device)))
     return torch.cat(cosines).mean().item()

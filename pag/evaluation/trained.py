@@ -4,32 +4,48 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pag.classifiers import build
 from pag.foundation.artifacts import REMAKE, ArtifactError, load_weights
 from pag.images.dataset import ImageDataset
 
+WEIGHTS = "weights.safetensors"
+KEYS = ("dataset", "arch", "method", "dataset_hash", "num_classes", "image_shape")  # of every description
+
+
+def load_classifier(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """The trained classifier in `folder` (data/<dataset>/classifiers/<arch>/<run>), on `device`.
+
+    It maps float32 images (B, C, H, W) in [0, 1] to logits (B, num_classes); in eval mode, its weights without
+    gradients: `.train().requires_grad_()` to train on. Raises ArtifactError in one line when it is missing or damaged.
+    """
+    return _assemble(Path(folder) / WEIGHTS, *load_weights(Path(folder) / WEIGHTS, KEYS), device)
+
 
 def load_trained(
     folder: Path, images: ImageDataset, arch: str, run: str, device: torch.device
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of `run` in eval mode and without gradients for its weights, and its description.
+    """The classifier in `folder` and its description.
 
     Raises ArtifactError if the description is of another run, architecture or data set, or of other images; what it
     says of λ, the classes per image and the seed is compared with params.yaml by the report.
     """
-    path = folder / "weights.safetensors"
-    weights, about = load_weights(path)
+    path = folder / WEIGHTS
+    weights, about = load_weights(path, KEYS)
     asked = {"dataset": images.name, "arch": arch, "method": run, "dataset_hash": images.content_hash}
     for key, value in asked.items():
-        if about.get(key) != value:
-            found = about.get(key, "nothing")
-            raise ArtifactError(f"{path} is of other work, its {key} is {found}, expected {value}: {REMAKE}")
-    model = build(arch, images.num_classes, images.image_shape, seed=0)
+        if about[key] != value:
+            raise ArtifactError(f"{path} is of other work, its {key} is {about[key]}, expected {value}: {REMAKE}")
+    return _assemble(path, weights, about, device), about
+
+
+def _assemble(path: Path, weights: dict[str, Tensor], about: dict[str, Any], device: str | torch.device) -> nn.Module:
+    arch, num_classes = about["arch"], about["num_classes"]
+    model = build(arch, num_classes, tuple(about["image_shape"]), seed=0)
     try:
         model.load_state_dict(weights)
     except RuntimeError:
-        raise ArtifactError(f"{path} does not fit {arch} with {images.num_classes} classes: {REMAKE}") from None
+        raise ArtifactError(f"{path} does not fit {arch} with {num_classes} classes: {REMAKE}") from None
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.requires_grad_(False).eval(), about
+    return model.requires_grad_(False).eval()

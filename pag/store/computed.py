@@ -23,7 +23,7 @@ from pag.store.format.quantization import BYTES_AT_ONCE, quantize
 from pag.store.format.record import Record, load_record
 from pag.store.format.shards import Layout, Shape
 from pag.store.format.targets import ARRAY
-from pag.store.reader import GradientStore
+from pag.store.reader import GradientStore, as_rows
 
 
 def open_gradients(path: Path, images: ImageDataset, realization: str) -> "GradientStore | ComputedGradients":
@@ -55,8 +55,7 @@ class ComputedGradients:
 
         Raises IndexError outside 0..N-1 or 0..K-1.
         """
-        indices, classes = np.asarray(indices, np.int64), np.asarray(target_classes, np.int64)
-        assert classes.shape[:1] == indices.shape and classes.ndim == 2, (indices.shape, classes.shape)
+        indices, classes = as_rows(indices, target_classes)
         directions = np.empty((*classes.shape, *self.shape[2:]), np.int8)
         if directions.size == 0:
             return directions

@@ -61,7 +61,7 @@ class GradientStore:
 
     @classmethod
     def open(
-        cls, path: Path, expect: Mapping[str, Any] | None = None, max_resident_bytes: int = MAX_RESIDENT_BYTES
+        cls, path: str | Path, expect: Mapping[str, Any] | None = None, max_resident_bytes: int = MAX_RESIDENT_BYTES
     ) -> "GradientStore":
         """The store at `path`.
 
@@ -71,7 +71,7 @@ class GradientStore:
             one is read call by call and leaves nothing resident but the batch.
         Raises ArtifactError when it is incomplete, damaged, or of something else than expected.
         """
-        return cls(load_record(path, expect), max_resident_bytes)
+        return cls(load_record(Path(path), expect), max_resident_bytes)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -82,10 +82,10 @@ class GradientStore:
     def read(self, indices: ArrayLike, target_classes: ArrayLike) -> np.ndarray:
         """Directions of images `indices` (B,) towards `target_classes` (B, k): a new int8 array (B, k, C, H, W).
 
-        Raises IndexError outside 0..N-1 or 0..K-1, and ArtifactError when a shard is damaged.
+        Raises ValueError for other shapes, IndexError outside 0..N-1 or 0..K-1, and ArtifactError when a shard is
+        damaged; each in one line.
         """
-        indices, classes = np.asarray(indices, np.int64), np.asarray(target_classes, np.int64)
-        assert classes.shape[:1] == indices.shape and classes.ndim == 2, (indices.shape, classes.shape)
+        indices, classes = as_rows(indices, target_classes)
         if len(indices) == 0:
             return np.empty((0, classes.shape[1], *self.shape[2:]), np.int8)
         if self._unverified:
@@ -103,3 +103,14 @@ class GradientStore:
             if self._shards.sha256(shard) != self._digests[shard]:
                 raise ArtifactError(f"{self.path / self.layout.file(shard)} {DAMAGED}")
             self._unverified.discard(shard)
+
+
+def as_rows(indices: ArrayLike, target_classes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both as int64, of shapes (B,) and (B, k). Raises ValueError in one line for anything else."""
+    rows, classes = np.asarray(indices), np.asarray(target_classes)
+    if rows.ndim != 1 or classes.ndim != 2 or len(rows) != len(classes):
+        raise ValueError(f"got image numbers {rows.shape} and classes {classes.shape}: expected (B,) and (B, k)")
+    for values in (rows, classes):
+        if values.size and values.dtype.kind not in "iu":
+            raise ValueError(f"image numbers and classes are {rows.dtype} and {classes.dtype}: expected integers")
+    return rows.astype(np.int64, copy=False), classes.astype(np.int64, copy=False)

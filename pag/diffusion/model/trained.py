@@ -1,5 +1,6 @@
 """A trained diffusion model as the stages after it see it: network, configuration, and whose gradients it gives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,24 +31,36 @@ class DiffusionModel:
         return NoiseSchedule.from_config(self.config)
 
 
-def load_diffusion(folder: Path, images: ImageDataset, device: torch.device) -> DiffusionModel:
-    """The EMA weights in `folder`, on `device`, in eval mode.
+def load_diffusion(
+    folder: str | Path, device: str | torch.device = "cpu", images: ImageDataset | None = None
+) -> DiffusionModel:
+    """The trained model in `folder` (data/<dataset>/diffusion): its EMA weights, on `device`, in eval mode.
 
-    Raises ArtifactError when they are missing, damaged or were trained on other images than these.
+    Its network takes noisy images (B, C, H, W) of pixels in [-1, 1], timesteps (B,) and classes (B,), of which
+    num_classes means "no class"; `pag.gradients.score` makes gradients of it.
+    images: what it must have been trained on.
+    Raises ArtifactError in one line when it is missing, damaged or was trained on other images.
     """
-    weights, about = load_weights(folder / WEIGHTS, keys=("dataset_hash", "diffusion"))
-    if about["dataset_hash"] != images.content_hash:
+    weights, about = load_weights(Path(folder) / WEIGHTS, ("dataset_hash", "diffusion", "num_classes", "image_shape"))
+    if images is not None and about["dataset_hash"] != images.content_hash:
         raise ArtifactError(f"{folder} was trained on other images of {images.name}: run `dvc repro`")
-    return assemble(weights, DiffusionConfig.model_validate(about["diffusion"]), images, device, about["sha256"])
+    config = DiffusionConfig.model_validate(about["diffusion"])
+    return assemble(weights, config, about["num_classes"], about["image_shape"], device, about["sha256"])
 
 
 def assemble(
-    weights: dict[str, Tensor], config: DiffusionConfig, images: ImageDataset, device: torch.device, sha256: str
+    weights: dict[str, Tensor],
+    config: DiffusionConfig,
+    num_classes: int,
+    image_shape: Sequence[int],
+    device: str | torch.device,
+    sha256: str,
 ) -> DiffusionModel:
-    """The network for such images with these weights, on `device`, in eval mode."""
-    channels, height, _ = images.image_shape
-    network = build_unet(config, channels, height, images.num_classes)
+    """The network for images (C, H, W) of so many classes with these weights, on `device`, in eval mode."""
+    channels, height, _ = image_shape
+    device = torch.device(device)
+    network = build_unet(config, channels, height, num_classes)
     network.load_state_dict(weights)
     if device.type == "cuda":  # slower on a CPU
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return DiffusionModel(network.to(device).eval(), config, images.num_classes, sha256)
+    return DiffusionModel(network.to(device).eval(), config, num_classes, sha256)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,9 +35,7 @@ class Alignment:
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         assert batch.target_classes is not None and batch.class_gradients is not None
         inputs = (batch.images, batch.labels, batch.target_classes, batch.class_gradients)
-        cross_entropy, misaligned = evaluate(
-            _cross_entropy_and_misalignment, model, *inputs, gradient_of=self.gradient_of
-        )
+        cross_entropy, misaligned, _ = evaluate(_terms, model, *inputs, gradient_of=self.gradient_of)
         return {"cross_entropy": cross_entropy, "alignment": self.weight * self.num_classes * misaligned}
 
     def term(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -44,15 +43,64 @@ class Alignment:
         return {"alignment": self(model, batch)["alignment"]}
 
 
-def _cross_entropy_and_misalignment(
+def alignment_loss(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    target_classes: Tensor,
+    class_gradients: Tensor,
+    *,
+    weight: float,
+    gradient_of: GradientOf = "log_softmax",
+) -> dict[str, Tensor]:
+    """The two terms of the paper's objective (Eq. 4) for a training loop of one's own; their sum is the loss:
+
+        CE(f(x), y) + λ · C/k · Σ_{y' of k classes} (1 − cos(∇_x log p(y'|x), g(x, y')))
+
+    model: from images to logits (B, C), as it is trained: its mode and its weights are the caller's.
+    images: (B, …) floats, of any range; labels: (B,) integers.
+    target_classes: (B, k) classes, drawn at random: so the sum is an unbiased estimate of that over all C.
+    class_gradients: (B, k, …) g of these images towards these classes, of any scale, moved as the images were moved
+        (crops, flips); what is zero everywhere counts for nothing.
+    weight: λ. gradient_of: the score whose input gradient is aligned, log-softmax or logit.
+    Returns the scalars "cross_entropy" and "alignment"; one forward pass, one `backward` of the sum.
+    Raises ValueError in one line for other shapes, types or ranges; of classes that the model does not have, PyTorch
+    speaks.
+    """
+    labels, target_classes = _checked(images, labels, target_classes, class_gradients)
+    inputs = (images, labels, target_classes, class_gradients)
+    cross_entropy, misaligned, logits = evaluate(_terms, model, *inputs, gradient_of=gradient_of)
+    return {"cross_entropy": cross_entropy, "alignment": weight * logits.shape[1] * misaligned}
+
+
+def _checked(images: Tensor, labels: Tensor, target_classes: Tensor, class_gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """labels and target_classes as int64. Another k would broadcast silently, and a class too many fail far away."""
+    count = len(images)
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}: expected floats, divide integers by their largest value")
+    for name, given, dimensions in (("labels", labels, 1), ("target_classes", target_classes, 2)):
+        if given.is_floating_point() or given.dtype == torch.bool or given.ndim != dimensions or len(given) != count:
+            shape = f"({count},)" if dimensions == 1 else f"({count}, k)"
+            raise ValueError(f"{name} are {given.dtype} {tuple(given.shape)}: expected integers {shape}")
+        if (given < 0).any():
+            raise ValueError(f"{name} reach down to {given.min()}: expected classes from 0 on")
+    expected = (*target_classes.shape, *images.shape[1:])
+    if tuple(class_gradients.shape) != expected:
+        raise ValueError(
+            f"class_gradients have shape {tuple(class_gradients.shape)}: expected {expected}, one for each target class"
+        )
+    return labels.long(), target_classes.long()
+
+
+def _terms(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
     labels: Tensor,
     target_classes: Tensor,
     class_gradients: Tensor,
     gradient_of: GradientOf,
-) -> tuple[Tensor, Tensor]:
-    """CE(f(x), y) and the mean of 1 − cos over images and their target classes.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """CE(f(x), y), the mean of 1 − cos over images and their target classes, and the logits.
 
     A stored gradient of zeros says nothing (NN of an image with a twin in the class, a score of an untrained class), so
     it adds nothing: without a direction the 1 would be a constant of the loss.
@@ -62,4 +110,4 @@ def _cross_entropy_and_misalignment(
         logits = model(images)
     v = input_gradients(logits, images, target_classes, gradient_of)  # (B, k, C, H, W)
     directed = class_gradients.flatten(2).ne(0).any(2)  # (B, k)
-    return F.cross_entropy(logits, labels), ((1 - cosine(v, class_gradients)) * directed).mean()
+    return F.cross_entropy(logits, labels), ((1 - cosine(v, class_gradients)) * directed).mean(), logits

@@ -1,0 +1,180 @@
+"""What `import pag` offers: cheap to import, the examples of docs/api.md, and one line for what does not fit."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from workspace import ROOT, Workspace
+
+import pag
+
+PAGE = (ROOT / "docs/api.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_import_loads_nothing_else() -> None:
+    code = (
+        "import pag, sys; print([m for m in sys.modules if m.split('.')[0] in ('torch', 'numpy') or m[:4] == 'pag.'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", pag.__all__)
+def test_every_name_is_documented_and_says_what_it_raises(name: str) -> None:
+    assert "Raises" in getattr(pag, name).__doc__
+    assert f"`pag.{name}(" in PAGE
+
+
+def test_another_name_is_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'attack': it offers alignment_loss, evaluate"):
+        _ = pag.attack
+
+
+def test_the_examples_run_in_their_order(chain: Workspace, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(chain.folder)
+    namespace: dict = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for example in EXAMPLES:
+            exec(compile(example, "docs/api.md", "exec"), namespace)
+    assert 0 <= namespace["found"].robust_accuracy["L2"][1.0] <= namespace["found"].robust_accuracy["L2"][0.5]
+    cosine = float(capsys.readouterr().out.splitlines()[1])
+    assert -1 <= cosine <= 1 and cosine != 0
+    assert namespace["directions"].shape[1:] == (10, 1, 8, 8)
+
+
+class Linear(nn.Module):
+    """Its gradient towards class y is row y of the weights, at every image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(3, 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ self.weight.T
+
+
+def pixels(count: int = 2) -> Tensor:
+    return torch.rand(count, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+
+
+def test_alignment_with_the_gradients_themselves_is_one() -> None:
+    model = Linear().train()
+    images = pixels(3).requires_grad_()
+    log_p = model(images).log_softmax(1).sum(0)
+    own = torch.stack([torch.autograd.grad(value, images, retain_graph=True)[0] for value in log_p], dim=1)
+    assert pag.measure_alignment(model, images.detach(), 7 * own) == pytest.approx(1)
+    assert pag.measure_alignment(lambda x: x.flatten(1) @ torch.eye(3, 4).T, images.detach(), -own) == pytest.approx(-1)
+    assert model.training and model.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"class_gradients": torch.ones(2, 2, 1, 2, 2)}, r"shape \(2, 2, 1, 2, 2\): expected \(2, 3, 1, 2, 2\)"),
+        ({"images": 255 * pixels()}, r"images reach from .*: expected \[0, 1\]"),
+    ],
+)
+def test_alignment_is_measured_of_what_fits(arguments: dict[str, Tensor], message: str) -> None:
+    given = {"images": pixels(), "class_gradients": torch.ones(2, 3, 1, 2, 2)} | arguments
+    with pytest.raises(ValueError, match=message):
+        pag.measure_alignment(Linear(), **given)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
+    labels, targets = torch.tensor([0, 2], dtype=dtype), torch.tensor([[1], [0]], dtype=dtype)
+    terms = pag.alignment_loss(Linear(), pixels(), labels, targets, torch.ones(2, 1, 1, 2, 2), weight=0.5)
+    assert set(terms) == {"cross_entropy", "alignment"} and all(term.isfinite() for term in terms.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"class_gradients": torch.ones(2, 3, 1, 2, 2)}, r"shape \(2, 3, 1, 2, 2\): expected \(2, 1, 1, 2, 2\)"),
+        (
+            {"target_classes": torch.tensor([1, 0])},
+            r"target_classes are torch.int64 \(2,\): expected integers \(2, k\)",
+        ),
+        ({"labels": torch.tensor([0.0, 1.0])}, r"labels are torch.float32 \(2,\): expected integers \(2,\)"),
+        ({"target_classes": torch.tensor([[0], [-1]])}, "target_classes reach down to -1: expected classes from 0 on"),
+        ({"images": (255 * pixels()).to(torch.uint8)}, "images are torch.uint8: expected floats"),
+    ],
+)
+def test_the_loss_is_of_what_fits(arguments: dict[str, Tensor], message: str) -> None:
+    given = {
+        "images": pixels(),
+        "labels": torch.tensor([0, 2]),
+        "target_classes": torch.tensor([[1], [0]]),
+        "class_gradients": torch.ones(2, 1, 1, 2, 2),
+    } | arguments
+    with pytest.raises(ValueError, match=message):
+        pag.alignment_loss(Linear(), **given, weight=0.5)
+
+
+def test_a_store_says_what_it_cannot_read(chain: Workspace) -> None:
+    store = pag.open_gradients(str(chain.folder / "data/digits/gradients/sbg.zarr"))
+    assert store.read(np.array([0]), np.array([[9]])).shape == (1, 1, 1, 8, 8)
+    with pytest.raises(
+        ValueError, match=r"got image numbers \(2,\) and classes \(3, 1\): expected \(B,\) and \(B, k\)"
+    ):
+        store.read([0, 1], [[0], [1], [2]])
+    with pytest.raises(ValueError, match="expected integers"):
+        store.read([0.5], [[0]])
+    with pytest.raises(IndexError, match=r"class 10 does not exist, expected 0..9"):
+        store.read([0], [[10]])
+
+
+def test_a_diffusion_model_opens_by_itself(chain: Workspace) -> None:
+    model = pag.load_diffusion(chain.folder / "data/digits/diffusion")
+    assert model.num_classes == 10 and not model.network.training
+    x_t, null_class = torch.zeros(1, 1, 8, 8), torch.tensor([10])
+    with torch.no_grad():
+        assert model.network(x_t, torch.tensor([5]), null_class).shape[2:] == (8, 8)
+
+
+class Attentive(nn.Module):
+    """PyTorch's own transformer layer and timm's attention, as they come: with fused kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from timm.layers import Attention
+
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, activation="gelu", batch_first=True)
+        self.attention = Attention(4, num_heads=2)
+        self.attention.fused_attn = True
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = images.flatten(1).unflatten(1, (-1, 4))
+        return self.head(self.attention(self.layer(tokens)).mean(1))
+
+
+def test_fused_attention_has_a_second_derivative_in_the_loss() -> None:
+    """The gradient of the alignment term with respect to a weight, against float64 finite differences."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Attentive().double()
+    g = torch.Generator().manual_seed(1)
+    images = torch.rand(2, 1, 4, 4, generator=g, dtype=torch.float64)
+    directions = torch.randn(2, 2, 1, 4, 4, generator=g, dtype=torch.float64)
+
+    def loss() -> Tensor:
+        targets = torch.tensor([[0, 1], [2, 0]])
+        return pag.alignment_loss(model, images, torch.tensor([0, 2]), targets, directions, weight=1.0)["alignment"]
+
+    loss().backward()
+    for weight in (model.layer.self_attn.in_proj_weight, model.attention.qkv.weight):
+        at, step = (1, 2), 1e-5
+        values = []
+        for sign in (1, -2):
+            weight.data[at] += sign * step
+            values.append(loss().item())
+        assert weight.grad is not None
+        assert weight.grad[at].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5, abs=1e-9)
+        weight.data[at] += step
