@@ -13,6 +13,7 @@ from pag.images.dataset import ImageDataset, save
 from stages.shared import paths
 from stages.shared.attackable import square_attack_fits
 from stages.shared.command import run_stage
+from stages.shared.progress import progress
 
 
 @click.command()
@@ -23,7 +24,8 @@ def main(dataset: str) -> None:
         if not paths.raw_files(dataset).exists():
             raise not_looked_at(dataset)
         load_json(paths.raw_files(dataset), sealed=True, keys=("files", "bytes", "content"))
-    prepared = prepare(dataset, conf.data, load_params().seed)
+    with progress(f"reading the images of {dataset}"):
+        prepared = prepare(dataset, conf.data, load_params().seed)
     require_attackable(prepared, conf.evaluation)
     save(prepared, paths.images(dataset))
     sizes = ", ".join(

@@ -13,7 +13,6 @@ import math
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from pag.classifiers import build
@@ -29,6 +28,7 @@ from pag.training.loop import History, train_classifier
 from stages.shared import paths
 from stages.shared.command import run_stage
 from stages.shared.device import best_device, hardware
+from stages.shared.progress import progress
 
 
 @click.command()
@@ -52,22 +52,27 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     settings = [conf.classifier, *([conf.methods.of(run.baseline)] if run.baseline else [])]
     # the store's record has the hashes of its files: other directions, another training
     of_store = run.realization and sha256(paths.gradients(images.name, run.realization) / "zarr.json")
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
     sections = [section.model_dump(mode="json") for section in settings if section is not None]
     with paths.scratch("classifier", about, sections, of_store) as scratch:
-        with Progress(*columns, TimeRemainingColumn()) as progress:
-            task = progress.add_task(f"{run.name} on {images.name}", total=conf.classifier.epochs)
+        with progress(f"{run.name} on {images.name}", conf.classifier.epochs * len(batches), "steps") as told:
             history = train_classifier(
                 model,
                 batches,
                 objective,
                 images.validation,
                 conf.classifier,
-                on_epoch=lambda row: progress.update(task, completed=row["epoch"]),
+                on_step=told.at,
+                on_epoch=lambda row: told.at(told.done, figures=figures(row, conf.classifier.epochs)),
                 scratch=scratch,
             )
         save(model, history, about, images.name)
     click.echo(f"{run.name}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
+
+
+def figures(row: dict[str, float], epochs: int) -> str:
+    """What a training says of its last epoch."""
+    losses = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in row.items() if name != "epoch")
+    return f"epoch {row['epoch']} of {epochs}: {', '.join(losses)}"
 
 
 def require_possible(run: Run, images: ImageDataset, conf: Conf) -> None:

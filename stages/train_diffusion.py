@@ -5,7 +5,6 @@ import csv
 import click
 import numpy as np
 import torch
-from rich.progress import Progress
 
 from pag.diffusion.model.images import resize
 from pag.diffusion.model.trained import WEIGHTS, assemble
@@ -18,6 +17,7 @@ from pag.images.dataset import ImageDataset, load
 from stages.shared import paths
 from stages.shared.command import run_stage
 from stages.shared.device import best_device
+from stages.shared.progress import progress
 
 CURVE_POINTS = 200  # the loss curve is averaged down to this many rows
 ROWS = 4  # of the picture, one column per class
@@ -29,14 +29,13 @@ SAMPLING_STEPS = 50
 def main(dataset: str) -> None:
     params, config, images = load_params(), load_conf(dataset).diffusion, load(paths.images(dataset))
     with paths.scratch("diffusion", config.model_dump(mode="json"), images.content_hash, params.seed) as scratch:
-        with Progress() as progress:
-            task = progress.add_task(f"diffusion on {dataset}", total=config.steps)
+        with progress(f"diffusion on {dataset}", config.steps, "steps") as told:
             trained = train(
                 images,
                 config,
                 params.seed,
                 best_device(),
-                on_step=lambda step, loss: progress.update(task, completed=step + 1),
+                on_step=lambda step, loss: told.at(step + 1, figures=f"loss {loss:.3g}"),
                 scratch=scratch,
             )
         with atomic_directory(paths.diffusion(dataset)) as folder:

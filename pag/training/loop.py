@@ -46,11 +46,13 @@ def train_classifier(
     validation: Split,
     config: ClassifierConfig,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    on_step: Callable[[int], None] = lambda steps: None,
     scratch: Scratch | None = None,
 ) -> History:
     """Train `model` in place with `objective` for ``config.epochs``; the last weights stay, nothing is selected.
 
-    scratch: keeps the state of the training now and then, and training goes on from what it holds. What a step draws,
+    on_step is called with the number of steps taken. scratch: keeps the state of the training now and then, and
+    training goes on from what it holds. What a step draws,
     dropout in the network included, belongs to its number, so the result is the uninterrupted one's.
 
     Raises FloatingPointError with the step at the first loss or gradient that is not finite and for weights or losses
@@ -88,6 +90,7 @@ def train_classifier(
                 schedule.step()
 
                 history.steps += 1
+                on_step(history.steps)
                 for name, term in terms.items():
                     sums[name] = sums.get(name, 0) + term.detach()
                 if scratch is not None and scratch.due():

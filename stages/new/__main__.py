@@ -55,7 +55,7 @@ def main(name: str, source: str, image_size: int | None) -> None:
     subprocess.run(["git", "add", "--intent-to-add", str(path)], check=True)  # or DVC's queue does not copy it
     click.echo(summary(name, images, data, scale))
     click.echo(duration(minutes(images, conf, scale.arch, device)))
-    click.echo("params.yaml now says what to run on them (`git restore params.yaml` takes that back). Run:\n\n  dvc repro")
+    click.echo("params.yaml says to run that (`git restore params.yaml` takes it back). Now run:\n\n  dvc repro")
 
 
 def require_free(name: str, path: Path) -> None:

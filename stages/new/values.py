@@ -1,7 +1,7 @@
 """The values that fit images of one's own: the small networks of this project's own studies, sized by the images.
 
-On a CPU they are those of mnist5k, on a GPU those that cifar10-night ran with (results/studies). They are where to start
-from, not the best ones: choose λ, rates and epochs on the validation images.
+On a CPU they are those of mnist5k, on a GPU near those that cifar10-night ran with (results/studies). They are where to
+start from, not the best ones: choose λ, rates and epochs on the validation images.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def conf_of(images: ImageDataset, data: DataConfig, scale: Scale) -> dict[str, A
     radii = threat_models(channels, side)
     heuristic = {"lambda": {"default": HEURISTIC[scale.arch]}}
     return {
-        "data": data.model_dump(exclude_defaults=True),
+        "data": {**data.model_dump(exclude_defaults=True), "note": None},  # dvc.yaml asks for this key
         "diffusion": diffusion(side, min(scale.diffusion_batch, train), scale.diffusion_steps),
         "distill": {"noise_draws": 1, "bits": 8, "heldout_images": min(200, len(images.test))},
         "heuristics": {"nn_candidates": max(2, min(100, int(np.bincount(images.train.labels).min())))},
@@ -59,7 +59,7 @@ def conf_of(images: ImageDataset, data: DataConfig, scale: Scale) -> dict[str, A
             "at-l2": {"norm": "L2", "eps": radii["L2"][0]},
             "at-linf": {"norm": "Linf", "eps": radii["Linf"][0]},
             "trades-linf": {"norm": "Linf", "eps": radii["Linf"][0], "steps": 10, "beta": 6.0},
-            **{name: heuristic for name in ("oi", "cm", "nn")},
+            **dict.fromkeys(("oi", "cm", "nn"), heuristic),
             "sbg": {"lambda": {"default": 2.0}},
             "at+pag": {"lambda": {"default": 0.2}},
             "trades+pag": {"lambda": {"default": 0.5}},
