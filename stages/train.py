@@ -21,6 +21,7 @@ from pag.foundation.config.conf import AdversarialConfig, Conf, check_radius, lo
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of
 from pag.foundation.config.section import ConfigError
+from pag.foundation.processes import is_first
 from pag.images.dataset import ImageDataset, load
 from pag.training.batch import Batch, ClassGradients, Objective
 from pag.training.batches import Batches
@@ -65,7 +66,8 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
                 on_epoch=lambda row: told.at(told.done, figures=figures(row, conf.classifier.epochs)),
                 scratch=scratch,
             )
-        save(model, history, about, images.name)
+        if is_first():
+            save(model, history, about, images.name)
     click.echo(f"{run.name}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
 
 
@@ -157,4 +159,4 @@ def save(model: nn.Module, history: History, about: dict[str, Any], dataset: str
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)
