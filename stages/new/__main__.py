@@ -33,7 +33,7 @@ HEADER = """\
 """
 
 
-@click.command(help=__doc__)
+@click.command()
 @click.argument("name")
 @click.option("--images", "source", required=True, help="<class>/* or train/<class>/* + test/<class>/*, or an archive")
 @click.option("--image-size", type=click.IntRange(min=8, max=512), help="pixels a side that the images are brought to")
@@ -52,7 +52,7 @@ def main(name: str, source: str, image_size: int | None) -> None:
 
     path.write_text(HEADER.format(machine=hardware(device)) + text_of(content))
     set_params(experiment(name, scale))
-    subprocess.run(["git", "add", "--intent-to-add", str(path)], check=True)  # or DVC's queue does not copy it
+    subprocess.run(["git", "add", str(path)], check=True)  # or the copies of queued experiments lack it
     click.echo(summary(name, images, data, scale))
     click.echo(duration(minutes(images, conf, scale.arch, device)))
     click.echo("params.yaml says to run that (`git restore params.yaml` takes it back). Now run:\n\n  dvc repro")
