@@ -7,7 +7,6 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import nn
 
 from pag.classifiers.accuracy import correct
@@ -29,6 +28,7 @@ from pag.store.reader import GradientStore
 from stages.shared import paths
 from stages.shared.command import run_stage
 from stages.shared.device import best_device, hardware
+from stages.shared.progress import progress
 
 
 @click.command()
@@ -64,8 +64,8 @@ def evaluate_run(
         "processes": min(len(config.threat_models), torch.get_num_threads()),
         "cache": scratch,
     }
-    with Progress() as progress:
-        task = progress.add_task("AutoAttack")
+    what = f"{about['method']} on {images.name}"
+    with progress(f"attacks on {what}", unit="images × radii") as told:
         found = evaluate(
             model,
             *tensors(attacked),
@@ -73,14 +73,18 @@ def evaluate_run(
             attack=budget(config.attack),
             foolbox=config.foolbox,
             directions=directions,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda done, total, held: told.at(done, total, f"{held / max(done, 1):.1%} of them robust"),
             **options,
         )
-    curve = evaluate(model, *tensors(attacked), config.curve, attack=quick(), **options).by_norm if config.curve else {}
-    checks = None
+    curve, checks = {}, None
+    if config.curve:
+        with progress(f"accuracy over radii of {what}"):
+            curve = evaluate(model, *tensors(attacked), config.curve, attack=quick(), **options).by_norm
     if config.sanity is not None:
         chosen = split.select(balanced(split.labels, config.sanity, seed, "attacked"))
-        checks = [asdict(check) for check in sanity_checks(model, *tensors(chosen), config.threat_models, **options)]
+        with progress(f"checks of the attacks on {what}"):
+            found_by = sanity_checks(model, *tensors(chosen), config.threat_models, **options)
+        checks = [asdict(check) for check in found_by]
     clean = correct(model, split, best_device(), config.batch_size)
     if not is_first():
         return

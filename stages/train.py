@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from pag.classifiers import build
@@ -31,6 +30,7 @@ from pag.training.loop import History, train_classifier
 from stages.shared import paths
 from stages.shared.command import run_stage
 from stages.shared.device import best_device, hardware
+from stages.shared.progress import progress
 
 
 @click.command()
@@ -54,15 +54,15 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     settings = [conf.classifier, *([conf.methods.of(run.baseline)] if run.baseline else [])]
     # the store's record has the hashes of its files: other directions, another training
     of_store = run.realization and sha256(paths.gradients(images.name, run.realization) / "zarr.json")
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
     sections = [section.model_dump(mode="json") for section in settings if section is not None]
     with paths.scratch("classifier", about, sections, of_store) as scratch:
-        with Progress(*columns, TimeRemainingColumn()) as progress:
-            task = progress.add_task(f"{run.name} on {images.name}", total=conf.classifier.epochs)
+        with progress(f"{run.name} on {images.name}", conf.classifier.epochs * len(batches), "steps") as told:
 
             def on_epoch(history: History) -> None:
-                progress.update(task, completed=len(history.rows))
-                if history.rows and is_first():
+                if not history.rows:
+                    return
+                told.at(told.done, figures=figures(history.rows[-1], conf.classifier.epochs))
+                if is_first():
                     save_curve(paths.curve(images.name, arch, run.name), history)  # so far, for `dvc plots show`
 
             history = train_classifier(
@@ -71,12 +71,19 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
                 objective,
                 images.validation,
                 conf.classifier,
+                on_step=told.at,
                 on_epoch=on_epoch,
                 scratch=scratch,
             )
         if is_first():
             save(model, history, about, images.name)
     click.echo(f"{run.name}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
+
+
+def figures(row: dict[str, float], epochs: int) -> str:
+    """What a training says of its last epoch."""
+    losses = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in row.items() if name != "epoch")
+    return f"epoch {row['epoch']} of {epochs}: {', '.join(losses)}"
 
 
 def require_possible(run: Run, images: ImageDataset, conf: Conf) -> None:

@@ -8,7 +8,6 @@ import csv
 import click
 import numpy as np
 import torch
-from rich.progress import Progress
 
 from pag.diffusion.checkpoint import convert, judge
 from pag.diffusion.model.images import resize
@@ -24,6 +23,7 @@ from pag.images.dataset import ImageDataset, load
 from stages.shared import paths
 from stages.shared.command import run_stage
 from stages.shared.device import best_device
+from stages.shared.progress import progress
 
 CURVE_POINTS = 200  # the loss curve is averaged down to this many rows
 CURVE_WRITES = 50  # while training runs
@@ -54,11 +54,10 @@ def main(dataset: str) -> None:
 
 
 def trained_here(images: ImageDataset, config: DiffusionConfig, seed: int, scratch: Scratch) -> TrainedDiffusion:
-    with Progress() as progress:
-        task = progress.add_task(f"diffusion on {images.name}", total=config.steps)
+    with progress(f"diffusion on {images.name}", config.steps, "steps") as told:
 
         def on_step(losses: list[float]) -> None:
-            progress.update(task, completed=len(losses))
+            told.at(len(losses), figures=f"loss {losses[-1]:.3g}" if losses else "")
             if len(losses) % max(1, config.steps // CURVE_WRITES) == 0 and is_first():
                 save_curve(images.name, losses)  # so far, for `dvc plots show`
 

@@ -59,7 +59,7 @@ def evaluate(
     seed: int = 0,
     processes: int = 1,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int, int], None] = lambda done, total, held: None,
 ) -> Evaluation:
     """Measure `model` on exactly these images.
 
@@ -73,7 +73,7 @@ def evaluate(
     batch_size: images attacked at once. seed: of the attacks' random numbers.
     processes: how many share the attacks on a CPU. More than one needs a main guard in a script.
     cache: a scratch folder that finished parts are kept in; the same call goes on from there.
-    progress: called with (decided, all) pairs of an image and a threat model.
+    progress: called with (decided, all, decided and not broken) pairs of an image and a threat model.
     Raises ValueError or ConfigError in one line for what cannot be evaluated.
     """
     images, labels = checked(images, labels)

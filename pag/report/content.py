@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pandas as pd
 
@@ -95,9 +96,7 @@ def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Cont
     toy = scores[scores["dataset"] == "toy"]
     runs = (*results.runs, *results.variants, *results.externals)
     there = {(run.dataset, run.arch) for run in runs}
-    keys = [
-        (dataset, arch) for dataset in params.datasets for arch in (*params.archs, EXTERNAL) if (dataset, arch) in there
-    ]
+    keys = [key for key in product(params.datasets, (*params.archs, EXTERNAL)) if key in there]
     of_paper, absent = paper_tables(scores)
     return Content(
         params,
@@ -124,14 +123,12 @@ def label(run: Run) -> str:
 def _facts(params: Params, runs: Sequence[Run]) -> list[tuple[str, str]]:
     used = {part for run in runs for part in run.method.split("+")}
     aligned = [f"{METHOD_NAMES[name]}, {words}" for name, words in REALIZATION_NAMES.items() if name in used]
+    seeds = [run.metrics.seed for run in runs]
     facts = [
         ("The paper", load_paper()["about"]["source"]),
         ("Datasets", ", ".join(params.datasets)),
         ("Architectures", ", ".join(params.archs)),
-        (
-            "Training seed",
-            ", ".join(dict.fromkeys(str(run.metrics.seed) for run in runs if run.metrics.seed is not None)),
-        ),
+        ("Training seed", ", ".join(dict.fromkeys(str(seed) for seed in seeds if seed is not None))),
         ("Methods", ", ".join(method_name(method) for method in params.methods())),
         ("Aligned with", "; ".join(aligned)),
         ("Variants", ", ".join(params.variants)),

@@ -48,11 +48,13 @@ def train_classifier(
     validation: Split,
     config: ClassifierConfig,
     on_epoch: Callable[[History], None] = lambda history: None,
+    on_step: Callable[[int], None] = lambda steps: None,
     scratch: Scratch | None = None,
 ) -> History:
     """Train `model` in place with `objective` for ``config.epochs``; the last weights stay, nothing is selected.
 
     on_epoch: called at the start, with what an earlier process has done, and after every epoch.
+    on_step: called with the number of steps taken.
     scratch: keeps the state of the training now and then, and training goes on from what it holds. What a step draws,
     dropout in the network included, belongs to its number, so the result is the uninterrupted one's.
 
@@ -98,6 +100,7 @@ def train_classifier(
                 schedule.step()
 
                 history.steps += 1
+                on_step(history.steps)
                 for name, term in terms.items():
                     sums[name] = sums.get(name, 0) + term
                 if scratch is not None and scratch.due():
@@ -110,10 +113,7 @@ def train_classifier(
             history.seconds += time.perf_counter() - start
             history.seconds_waited = earlier_waited + batches.seconds_waited
 
-            row = {"epoch": epoch + 1, **{name: float(total) / per_epoch for name, total in sums.items()}}
-            if row.get("cross_entropy", 0) > MAX_LOSS:
-                problem = f"the mean cross-entropy of an epoch is {row['cross_entropy']:.3g}, the training has run away"
-                raise FloatingPointError(_advice(per_epoch, history.steps, problem))
+            row = {"epoch": epoch + 1, **_mean_terms(sums, per_epoch, history.steps)}
             if len(validation.labels):
                 row["validation_accuracy"] = accuracy(model, validation, device)
             history.rows.append(row)
@@ -122,6 +122,15 @@ def train_classifier(
                 _save(scratch, stateful, history, sums)
             on_epoch(history)
     return history
+
+
+def _mean_terms(sums: dict[str, Tensor], per_epoch: int, steps: int) -> dict[str, float]:
+    """The objective's terms over an epoch; raises FloatingPointError where they have run away."""
+    means = {name: float(total) / per_epoch for name, total in sums.items()}
+    if means.get("cross_entropy", 0) > MAX_LOSS:
+        problem = f"the mean cross-entropy of an epoch is {means['cross_entropy']:.3g}, the training has run away"
+        raise FloatingPointError(_advice(per_epoch, steps, problem))
+    return means
 
 
 def _save(scratch: Scratch, stateful: dict[str, Any], history: History, sums: dict[str, Tensor]) -> None:

@@ -46,6 +46,7 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
             if not shared:
                 return
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        _explain(command)
         with interrupts.handled(), processes.joined() if shared else nullcontext():
             command(standalone_mode=False)
         if rank <= 0:
@@ -61,6 +62,14 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
         if processes.first_to_fail():
             click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(1)
+
+
+def _explain(command: Callable[..., Any]) -> None:
+    """Have --help say what the stage's module says, as it stands there."""
+    if isinstance(command, click.Command) and command.help is None and command.callback is not None:
+        text = (sys.modules[command.callback.__module__].__doc__ or "").replace("\n\n", "\n\n\b\n")
+        command.help = f"\b\n{text}"
+        command.epilog = "Values come from params.yaml and conf/. `python -m stages` lists all stages and presets."
 
 
 def _launch(launcher: str) -> None:
