@@ -1,7 +1,7 @@
 """Artifacts on a real S3 server of this machine: pushed, pulled into a clone, up to date there; damage is noticed."""
 
+import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ server = pytest.importorskip("moto.server", reason="needs a server: pip install 
 
 import fsspec
 import numpy as np
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 import pag
 from benchmarks.miniature import copy_repository, edit
@@ -65,28 +67,26 @@ def pushed(s3: fsspec.AbstractFileSystem, tmp_path_factory: pytest.TempPathFacto
     edit(folder / "params.yaml", ONE_OF_EACH)
     for script in (folder / "stages").glob("*.py"):
         script.write_text(STUB)
-    from dvc.repo import Repo
-
-    with Repo(str(folder)) as repo:
-        outs = {stage.name: [out.def_path for out in stage.outs] for stage in repo.index.stages}
-    (folder / "outs.json").write_text(json.dumps(outs))
     (folder / ".gitignore").write_text((folder / ".gitignore").read_text() + "/ran.txt\n")
-    dvc(folder, "repro", "--quiet")
-    dvc(folder, "remote", "add", "--default", "storage", "s3://bucket/artifacts")
-    dvc(folder, "remote", "modify", "storage", "verify", "true")
-    dvc(folder, "push", "--quiet")
+    with Repo(str(folder)) as repo, repo.config.edit() as config:
+        config["core"]["remote"] = "storage"
+        config["remote"]["storage"] = {"url": "s3://bucket/artifacts", "verify": True}
+    with opened(folder) as repo:
+        outs = {stage.name: [out.def_path for out in stage.outs] for stage in repo.index.stages}
+        (folder / "outs.json").write_text(json.dumps(outs))
+        assert len(repo.reproduce()) == len(outs)
+        assert repo.push() >= len(outs)
     for git in (["add", "--all"], ["commit", "--quiet", "--message", "Run"]):
         subprocess.run(["git", *git], cwd=folder, check=True)
     return folder
 
 
-def dvc(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
-    return done.stdout + done.stderr
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Repo]:
+    with pytest.MonkeyPatch.context() as monkeypatch, Repo(str(folder)) as repo:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+        yield repo
 
 
 def clone(pushed: Path, folder: Path) -> Path:
@@ -94,16 +94,19 @@ def clone(pushed: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_clone_pulls_everything_and_computes_nothing(pushed: Path, tmp_path: Path) -> None:
     there = clone(pushed, tmp_path / "clone")
-    dvc(there, "pull", "--quiet")
+    with opened(there) as repo:
+        repo.pull()
+        assert repo.status() == {}
+        assert repo.reproduce() == []
     assert (there / STORE / "directions").read_bytes() == (pushed / STORE / "directions").read_bytes()
-    assert "up to date" in dvc(there, "status")
-    assert "up to date" in dvc(there, "repro")
     assert not (there / "ran.txt").exists()
     assert "train@digits-cnn-vanilla" in (pushed / "ran.txt").read_text()
 
 
+@pytest.mark.slow
 def test_an_object_that_was_damaged_on_the_remote_is_noticed(
     pushed: Path, s3: fsspec.AbstractFileSystem, tmp_path: Path
 ) -> None:
@@ -111,13 +114,14 @@ def test_an_object_that_was_damaged_on_the_remote_is_noticed(
     (damaged,) = [name for name, content in objects.items() if content == (pushed / STORE / "directions").read_bytes()]
     s3.pipe_file(damaged, objects[damaged].replace(b"s", b"t"))
     there = clone(pushed, tmp_path / "clone")
-    with pytest.raises(subprocess.CalledProcessError) as error:
-        dvc(there, "pull")
+    with opened(there) as repo, pytest.raises(DvcException) as error:
+        repo.pull()
     s3.pipe_file(damaged, objects[damaged])
-    assert "sbg.zarr" in error.value.stderr
+    assert "sbg.zarr" in str(error.value)
     assert not (there / STORE).exists()
-    dvc(there, "pull", "--quiet")
-    assert "up to date" in dvc(there, "status")
+    with opened(there) as repo:
+        repo.pull()
+        assert repo.status() == {}
 
 
 def test_a_store_is_read_from_its_address(s3: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
