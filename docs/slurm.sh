@@ -37,7 +37,7 @@ fi
 nodes=${SLURM_JOB_NUM_NODES:-1} processes=${SLURM_GPUS_ON_NODE:-1}
 export OMP_NUM_THREADS=$((${SLURM_CPUS_PER_TASK:-1} > processes ? ${SLURM_CPUS_PER_TASK:-1} / processes : 1))
 if ((nodes > 1)); then
-    head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+    head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
     endpoint=$head:$((20000 + SLURM_JOB_ID % 10000))
     # In a session of its own, since srun answers SIGTERM by killing its tasks: scancel below sends it to them.
     PAG_LAUNCHER="setsid --wait srun --ntasks-per-node=1 --kill-on-bad-exit=1"
@@ -60,7 +60,7 @@ wait "$job" || status=$?
 if [[ -n $stopped ]]; then # the signal ended `wait`
     echo "told to stop: the running stage saves its state"
     while kill -0 "$job" 2> /dev/null; do # more than once: a stage may have been about to start
-        ((nodes == 1)) || scancel --signal=TERM "$SLURM_JOB_ID"
+        ((nodes == 1)) || scancel --signal=TERM "$SLURM_JOB_ID" || true
         kill -TERM -- "-$job" || true
         sleep 5
     done

@@ -7,13 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("dvc_s3", reason="needs the extra s3: pip install 'pag[s3]'")
-server = pytest.importorskip("moto.server", reason="needs a server: pip install 'moto[server]'")
-
 import fsspec
 import numpy as np
+import pytest
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
@@ -21,6 +17,9 @@ import pag
 from benchmarks.miniature import copy_repository, edit
 from pag.foundation.artifacts import ArtifactError
 from pag.gradients.distillation.store_writer import StoreWriter
+
+pytest.importorskip("dvc_s3", reason="needs the extra s3: pip install 'pag[s3]'")
+server = pytest.importorskip("moto.server", reason="needs a server: pip install 'moto[server]'")
 
 # In the place of every stage: notes that it ran, and writes outs of its name; those of distillation are folders.
 STUB = """
