@@ -9,6 +9,7 @@ import click
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.section import ConfigError, nearest
+from pag.foundation.processes import is_first
 from pag.gradients.distillation.distill import Gradients, readable
 from pag.gradients.realizations import class_mean, nearest_neighbour, one_image
 from pag.images.dataset import ImageDataset, load
@@ -29,7 +30,8 @@ def main(dataset: str, realization: str) -> None:
     attributes = {"realization": realization, "split": "train", "seed": params.seed}
     path, device = paths.gradients(dataset, realization), best_device()
     if realization in conf.heuristics.computed and isinstance(gradients, FixedTargets):
-        write_targets(gradients, images, path, conf.distill.bits, attributes)
+        if is_first():
+            write_targets(gradients, images, path, conf.distill.bits, attributes)
         write_preview(gradients, images, realization, device)
         return
     sections = [section.model_dump(mode="json") for section in (conf.distill, conf.heuristics)]
@@ -64,4 +66,4 @@ def heuristic(name: str, images: ImageDataset, nn_candidates: int, seed: int) ->
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)

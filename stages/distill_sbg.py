@@ -47,4 +47,4 @@ def main(dataset: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)

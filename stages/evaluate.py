@@ -20,6 +20,7 @@ from pag.evaluation.trained import load_trained
 from pag.foundation.artifacts import ArtifactError, save_arrays, save_json
 from pag.foundation.config.conf import AttackConfig, Conf, load_conf
 from pag.foundation.config.params import load_params
+from pag.foundation.processes import is_first
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset, Split, load
 from pag.store.reader import GradientStore
@@ -75,6 +76,8 @@ def evaluate_run(
         chosen = split.select(balanced(split.labels, config.sanity, seed, "attacked"))
         checks = [asdict(check) for check in sanity_checks(model, *tensors(chosen), config.threat_models, **options)]
     clean = correct(model, split, best_device(), config.batch_size)
+    if not is_first():
+        return
     metrics = {
         **identity(about),
         "clean_accuracy": float(clean.mean()),
@@ -171,4 +174,4 @@ def save_pictures(model: nn.Module, images: ImageDataset, conf: Conf, path: Path
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)

@@ -22,6 +22,7 @@ from pag.foundation.config.conf import AdversarialConfig, Conf, check_radius, lo
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of
 from pag.foundation.config.section import ConfigError
+from pag.foundation.processes import is_first
 from pag.images.dataset import ImageDataset, load
 from pag.training.batch import Batch, ClassGradients, Objective
 from pag.training.batches import Batches
@@ -66,7 +67,8 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
                 on_epoch=lambda row: progress.update(task, completed=row["epoch"]),
                 scratch=scratch,
             )
-        save(model, history, about, images.name)
+        if is_first():
+            save(model, history, about, images.name)
     click.echo(f"{run.name}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
 
 
@@ -152,4 +154,4 @@ def save(model: nn.Module, history: History, about: dict[str, Any], dataset: str
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)

@@ -1,4 +1,7 @@
-"""train_diffusion: the class-conditional DDPM with C + 1 classes → EMA weights, loss curve, a picture."""
+"""train_diffusion: the class-conditional DDPM with C + 1 classes → EMA weights, loss curve, a picture.
+
+With `diffusion.checkpoint` a network of guided-diffusion is converted instead; the curve is then one point, its loss.
+"""
 
 import csv
 
@@ -7,6 +10,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from pag.diffusion.checkpoint import convert, judge
 from pag.diffusion.model.images import resize
 from pag.diffusion.model.trained import WEIGHTS, assemble
 from pag.diffusion.sampling import denoise_once, sample
@@ -14,6 +18,8 @@ from pag.diffusion.training import TrainedDiffusion, train
 from pag.foundation.artifacts import atomic_directory, atomic_file, save_arrays, save_weights
 from pag.foundation.config.conf import DiffusionConfig, load_conf
 from pag.foundation.config.params import load_params
+from pag.foundation.processes import is_first
+from pag.foundation.scratch import Scratch
 from pag.images.dataset import ImageDataset, load
 from stages.shared import paths
 from stages.shared.command import run_stage
@@ -29,16 +35,10 @@ SAMPLING_STEPS = 50
 def main(dataset: str) -> None:
     params, config, images = load_params(), load_conf(dataset).diffusion, load(paths.images(dataset))
     with paths.scratch("diffusion", config.model_dump(mode="json"), images.content_hash, params.seed) as scratch:
-        with Progress() as progress:
-            task = progress.add_task(f"diffusion on {dataset}", total=config.steps)
-            trained = train(
-                images,
-                config,
-                params.seed,
-                best_device(),
-                on_step=lambda step, loss: progress.update(task, completed=step + 1),
-                scratch=scratch,
-            )
+        made = converted if config.checkpoint is not None else trained_here
+        trained = made(images, config, params.seed, scratch)
+        if not is_first():
+            return
         with atomic_directory(paths.diffusion(dataset)) as folder:
             about = {
                 "diffusion": config.model_dump(mode="json"),
@@ -50,6 +50,26 @@ def main(dataset: str) -> None:
             save_weights(folder / WEIGHTS, trained.ema_weights, about)
         save_curve(dataset, trained.losses)
         save_picture(dataset, images, trained, config, params.seed)
+
+
+def trained_here(images: ImageDataset, config: DiffusionConfig, seed: int, scratch: Scratch) -> TrainedDiffusion:
+    with Progress() as progress:
+        task = progress.add_task(f"diffusion on {images.name}", total=config.steps)
+        return train(
+            images,
+            config,
+            seed,
+            best_device(),
+            on_step=lambda step, loss: progress.update(task, completed=step + 1),
+            scratch=scratch,
+        )
+
+
+def converted(images: ImageDataset, config: DiffusionConfig, seed: int, _: Scratch) -> TrainedDiffusion:
+    weights = convert(config, images)
+    loss = judge(assemble(weights, config, images, best_device(), sha256="not on disk"), images, seed, best_device())
+    click.echo(f"diffusion on {images.name}: converted; squared error of the noise {loss:.4f} (predicting nothing: 1)")
+    return TrainedDiffusion(weights, [loss])
 
 
 def save_curve(dataset: str, losses: list[float]) -> None:
@@ -104,4 +124,4 @@ def first_of_each_class(images: ImageDataset, count: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)

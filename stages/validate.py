@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import click
 
-from pag.classifiers import ARCHITECTURES
+from pag.classifiers import known_architectures
 from pag.evaluation.foolbox import ATTACKS
 from pag.foundation.artifacts import save_json
 from pag.foundation.config.conf import AlignedConfig, Conf, load_conf
@@ -24,7 +24,7 @@ from stages.shared.command import run_stage
 @click.command()
 def main() -> None:
     params = load_params()
-    require_known("params.yaml: archs", params.archs, ARCHITECTURES)
+    require_known("params.yaml: archs", params.archs, known_architectures(params.archs))
     for dataset in params.datasets:
         conf = load_conf(dataset)
         if conf.data.root is not None and dataset not in params.raw:
@@ -41,7 +41,8 @@ def check_names(params: Params, conf: Conf, dataset: str) -> None:
     source = f"conf/{dataset}.yaml"
     for method, config in conf.methods:
         if isinstance(config, AlignedConfig):
-            require_known(f"{source}: methods.{method}.lambda", config.weight, ["default", *ARCHITECTURES])
+            known = ["default", *known_architectures(config.weight)]
+            require_known(f"{source}: methods.{method}.lambda", config.weight, known)
     require_known(f"{source}: evaluation.foolbox", conf.evaluation.foolbox, ATTACKS)
     if not any(conf.evaluation.threat_models.values()):
         raise ConfigError(f"{source}: evaluation.threat_models has no radius, expected at least one")

@@ -3,9 +3,12 @@
 A new architecture is one small file with ``(num_classes, image_shape) -> nn.Module`` and one line in ARCHITECTURES. Its
 network sees pixels in [-1,1]; the scaling is added here, so that everything outside speaks [0,1].
 
-Where a name ends in an activation, its constructor is given it; without one it has its own.
+Where a name ends in an activation, its constructor is given it; without one it has its own. `timm-` before a name of
+timm is that architecture, from random weights.
 """
 
+from collections.abc import Iterable
+from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
@@ -36,7 +39,17 @@ ARCHITECTURES: dict[str, str] = {
     "vit-mini": "pag.classifiers.vit:vit_mini",
     "mixer": "pag.classifiers.mixer:mixer",
 }
+TIMM = "timm-"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}  # that a name may end in
+
+
+def known_architectures(names: Iterable[str]) -> list[str]:
+    """Every architecture; timm's, which take seconds to list, only where one of `names` is meant to be among them."""
+    if not any(name.startswith(TIMM) for name in names):
+        return list(ARCHITECTURES)
+    from pag.classifiers import timm_models
+
+    return [*ARCHITECTURES, *(f"{TIMM}{name}" for name in timm_models.names())]
 
 
 def build(arch: str, num_classes: int, image_shape: tuple[int, ...], seed: int, **options: Any) -> nn.Module:
@@ -47,9 +60,13 @@ def build(arch: str, num_classes: int, image_shape: tuple[int, ...], seed: int, 
     image_shape: (C, H, W), or (D,) for points, which are not scaled. options go to the constructor (``hidden`` of mlp).
     Raises ConfigError if the architecture is unknown or cannot take such images.
     """
-    if arch not in ARCHITECTURES:
-        raise ConfigError(f"unknown architecture '{arch}'{nearest(arch, list(ARCHITECTURES))}")
-    constructor, base = resolve_name(ARCHITECTURES[arch]), without_activation(arch)
+    if arch not in (known := known_architectures([arch])):
+        raise ConfigError(f"unknown architecture '{arch}'{nearest(arch, known)}")
+    base = without_activation(arch)
+    if arch.startswith(TIMM):
+        constructor = partial(resolve_name("pag.classifiers.timm_models:timm_classifier"), arch.removeprefix(TIMM))
+    else:
+        constructor = resolve_name(ARCHITECTURES[arch])
     if base != arch:
         options["activation"] = ACTIVATIONS[arch.removeprefix(f"{base}-")]
     # torch's and timm's initialisers draw from the global generator: lend it to them, and put it back. Only the CPU's

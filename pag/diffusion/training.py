@@ -14,7 +14,9 @@ from pag.diffusion.model.schedule import NoiseSchedule, timesteps_of
 from pag.diffusion.model.unet import build_unet
 from pag.foundation.config.conf import DiffusionConfig
 from pag.foundation.finite import MAX_LOSS, Watch
+from pag.foundation.global_batch import see_whole_batch
 from pag.foundation.interrupts import held
+from pag.foundation.processes import Part, add_up, from_first, part_of
 from pag.foundation.scratch import Scratch
 from pag.foundation.seeding import derive_seed, generator, own_random_state
 from pag.images.dataset import ImageDataset
@@ -36,6 +38,13 @@ class Draw:
     t: Tensor  # (B,) int64, among the trained noise levels
     drop_class: Tensor  # (B,) bool, train this image without its class
     noise: Tensor  # (B, C, H, W)
+
+    def of(self, part: Part | None) -> "Draw":
+        """The rows that are one process's."""
+        if part is None:
+            return self
+        rows = part.rows
+        return Draw(self.rows[rows], self.t[rows], self.drop_class[rows], self.noise[rows])
 
 
 def draw_step(
@@ -82,6 +91,7 @@ class Trainer:
             raise ValueError(f"images are {height}×{width}, the U-Net needs square ones: set diffusion.image_size")
         self.side = config.image_size or height
         self.batch_shape = (config.batch_size, channels, self.side, self.side)
+        self.part = part_of(config.batch_size)
         self.schedule, self.trained_t = NoiseSchedule.from_config(config), timesteps_of(config)
         channels_last = device.type == "cuda" if channels_last is None else channels_last
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -89,6 +99,7 @@ class Trainer:
         torch.manual_seed(derive_seed(seed, "diffusion", "weights"))
         model = build_unet(config, channels, height, self.num_classes)
         self.model = model.to(device, memory_format=self.layout)  # type: ignore[call-overload]
+        see_whole_batch(self.model, self.part)
         self.network = torch.compile(self.model, dynamic=False) if config.compile else self.model
         weights = list(self.model.parameters())
         self.values = [weight.detach() for weight in weights]  # the same memory, outside of autograd
@@ -97,9 +108,13 @@ class Trainer:
         self.watch = Watch(weights, device, self.advice)
 
     def step(self, number: int) -> Tensor:
-        """Take step `number`, counted from 0; returns its loss, which is still being computed on a GPU."""
+        """Take step `number`, counted from 0; returns its loss, which is still being computed on a GPU.
+
+        Where several processes have joined, each computes its part of the batch, and all take the same step.
+        """
         # Draw the batch, its noise levels and its noise.
         draw = draw_step(self.seed, number, len(self.images), self.num_classes, self.trained_t, self.batch_shape)
+        draw = draw.of(self.part)
         rows = draw.rows.to(self.device, non_blocking=True)
         x0 = to_signed(self.images[rows] / self.levels, self.side)
         noise = draw.noise.to(self.device, non_blocking=True)
@@ -112,14 +127,17 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             output = self.network(x_t, draw.t.to(self.device, non_blocking=True), class_labels)
         loss = diffusion_loss(output.float(), NoisyBatch(x0, draw.t, noise, x_t), self.schedule, self.levels)
+        loss = loss if self.part is None else self.part.weight * loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        loss = loss.detach()
+        add_up([loss, *(p.grad for p in self.model.parameters() if p.grad is not None)])
         self.watch.look(number, loss)
         self.optimizer.step()
 
         # Update the moving average.
         torch._foreach_lerp_(self.ema, self.values, 1 - ema_decay(number, self.config.ema_decay))
-        return loss.detach()
+        return loss
 
     def advice(self, step: int, problem: str) -> str:
         return f"{problem} at step {step} of the diffusion model: lower diffusion.lr (now {self.config.lr})"
@@ -161,7 +179,7 @@ def train(
     with own_random_state(device), held() if scratch else nullcontext():
         trainer = Trainer(dataset, config, seed, device)
         history = _LossHistory(on_step, trainer.advice)
-        if scratch is not None and (kept := scratch.load("training", device)) is not None:
+        if scratch is not None and (kept := from_first(lambda: scratch.load("training", device))) is not None:
             trainer.resume(kept["trainer"])
             history.losses = kept["losses"]
         for step in range(len(history.losses), config.steps):

@@ -9,6 +9,7 @@ higher than that of a separate run there, up to the random numbers that the atta
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from pag.evaluation.standard import (
 )
 from pag.evaluation.workers import runner
 from pag.foundation.config.section import Norm
+from pag.foundation.processes import shared_out
 from pag.foundation.seeding import derive_seed
 from pag.threat.threat_model import ThreatModel
 
@@ -109,7 +111,7 @@ def evaluate_autoattack(
 def predict(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     """Logits (N, num_classes), without gradients."""
     with torch.no_grad():
-        return torch.cat([model(batch) for batch in images.split(batch_size)])
+        return torch.cat(shared_out([partial(model, batch) for batch in images.split(batch_size)]))
 
 
 @contextmanager

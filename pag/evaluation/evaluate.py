@@ -6,6 +6,7 @@ found.clean_accuracy, found.robust_accuracy["L2"][0.5], found.warnings
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack,
 from pag.evaluation.foolbox import FoolboxResult, evaluate_foolbox
 from pag.evaluation.standard import Budget
 from pag.foundation.config.section import Norm
+from pag.foundation.processes import shared_out
 from pag.store.reader import GradientStore
 
 ALIGNED_AT_ONCE = 32  # images; with every class of each
@@ -126,11 +128,13 @@ def measure_alignment(
             raise ValueError(
                 f"class_gradients have shape {given}: expected {expected}, images × the model's classes × image shape"
             )
-        cosines: list[Tensor] = []
-        for rows in np.array_split(np.arange(len(images)), max(1, len(images) // ALIGNED_AT_ONCE)):
+
+        def cosines(rows: np.ndarray) -> Tensor:
             if isinstance(class_gradients, Tensor):
                 directions = class_gradients[torch.from_numpy(rows)]
             else:
                 directions = torch.from_numpy(class_gradients.read_all_classes(rows))
-            cosines.append(gradient_alignment(network, images[rows].to(device), directions.to(device)))
-    return torch.cat(cosines).mean().item()
+            return gradient_alignment(network, images[rows].to(device), directions.to(device))
+
+        parts = np.array_split(np.arange(len(images)), max(1, len(images) // ALIGNED_AT_ONCE))
+        return torch.cat(shared_out([partial(cosines, rows) for rows in parts])).mean().item()

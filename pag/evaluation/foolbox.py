@@ -21,6 +21,7 @@ from pag.evaluation.admission import admit, checked
 from pag.evaluation.autoattack import frozen
 from pag.evaluation.cache import Cache
 from pag.foundation.config.section import ConfigError, nearest
+from pag.foundation.processes import shared_out
 from pag.foundation.seeding import derive_seed
 
 Distance = Literal["L0", "L1", "L2"]
@@ -106,10 +107,9 @@ def evaluate_foolbox(
         model = admitted.model
         kept = Cache(cache, model, "foolbox") if cache is not None else None
         for name, eps in attacks.items():
-            outcomes = [
-                _outcome(model, name, x, y, derive_seed(seed, "foolbox", name, number), quick_steps, kept)
-                for number, (x, y) in enumerate(batches)
-            ]
+            run = partial(_outcome, model, name, quick_steps=quick_steps, kept=kept)
+            seeds = [derive_seed(seed, "foolbox", name, number) for number in range(len(batches))]
+            outcomes = shared_out([partial(run, *batch, each) for batch, each in zip(batches, seeds, strict=True)])
             messages = admitted.warnings + [message for outcome in outcomes for message in outcome["warnings"]]
             distances = torch.cat([outcome["distances"] for outcome in outcomes])
             results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)))

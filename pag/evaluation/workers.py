@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from pag.evaluation.cache import Cache
 from pag.evaluation.standard import SURVIVED, Job, Nearest, Outcome, attack
 from pag.foundation.allocator import keep_freed_memory
 from pag.foundation.interrupts import held
+from pag.foundation.processes import count, shared_out
 
 Runner = Callable[[list[Job]], Iterator[tuple[int, Outcome]]]  # jobs → (index of the job, its outcome), in order
 
@@ -33,7 +35,12 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
     of this process are divided among the worker processes. They are spawned: a fork of a process whose thread pools
     have started may hang. They end with this process, and at once when the block fails.
     cache: a folder of finished attacks, which makes an interrupted evaluation resume.
+    Where several processes have joined, each attacks every so-manyth job here, and all learn all outcomes.
     """
+    if count() > 1:
+        work = _attacks_of(model, cache)
+        yield lambda jobs: enumerate(shared_out([partial(work, job) for job in jobs]))
+        return
     if processes == 1:
         work = _attacks_of(model, cache)
         yield lambda jobs: ((index, work(job)) for index, job in enumerate(jobs))

@@ -28,6 +28,7 @@ import torch
 
 from pag.foundation import interrupts
 from pag.foundation.artifacts import locked, remove, write_bytes
+from pag.foundation.processes import from_first, is_first, wait
 
 # Minutes between two states of a training, at most so much is lost. Not in params.yaml: it changes no result, so that
 # no stage may depend on it, and belongs to the machine.
@@ -48,8 +49,11 @@ class Scratch:
         self._saved = time.monotonic()
 
     def due(self) -> bool:
-        """Whether a state is to be saved now: some time after the last one, or because the process was told to stop."""
-        return interrupts.waiting() or time.monotonic() - self._saved >= self._seconds
+        """Whether a state is to be saved now: some time after the last one, or because the process was told to stop.
+
+        Of several processes that have the same state the first one keeps it.
+        """
+        return is_first() and (interrupts.waiting() or time.monotonic() - self._saved >= self._seconds)
 
     def save(self, name: str, state: Any) -> None:
         """Keep `state` (tensors and plain values), and the one before it. Raises Interrupted afterwards if told to."""
@@ -96,14 +100,21 @@ def set_aside(path: Path, reason: str) -> None:
 def open_scratch(root: Path, work: str, identity: Mapping[str, Any]) -> Iterator[Scratch]:
     """The scratch of `work`, whose folder is removed when the block succeeds and stays when it does not.
 
-    Each process has a folder of its own: where another one does the same work at the same time, a private one.
+    Each process has a folder of its own: where another one does the same work at the same time, a private one. Those
+    that have joined share one.
     """
     identity = {"work": work, **identity, "libraries": _libraries()}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    folder, lock = _claim(root / f"{work}-{digest[:16]}")
+    name = f"{work}-{digest[:16]}"
+    if not is_first():
+        yield Scratch(from_first(Path), identity)
+        wait()
+        return
+    folder, lock = _claim(root / name)
     try:
-        yield Scratch(folder, identity)
-        _remove_unlocked(root, f"{work}-{digest[:16]}", folder)
+        yield Scratch(from_first(lambda: folder), identity)
+        wait()
+        _remove_unlocked(root, name, folder)
     finally:
         if folder.exists() and [path.name for path in folder.iterdir()] == [LOCK]:  # it failed before anything was kept
             _remove(folder)

@@ -1,12 +1,14 @@
 """Projected gradient descent (Madry et al., 2018) in one loop for both norms, for training and for pictures."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pag.foundation.processes import Part, drawn
 from pag.threat.threat_model import ThreatModel
 
 Model = Callable[[Tensor], Tensor]  # images (B, C, H, W) or points (B, 2) → logits (B, num_classes)
@@ -24,6 +26,7 @@ def pgd(
     targeted: bool = False,
     loss: PgdLoss = "ce",
     bounds: tuple[float, float] | None = (0.0, 1.0),
+    part: Part | None = None,
 ) -> Tensor:
     """Adversarial examples x + delta, ‖delta‖ ≤ eps, after `steps` of delta ← Π(delta + step_size · step(∇ loss)).
 
@@ -35,6 +38,7 @@ def pgd(
     generator: draws the start uniformly in the ball; None starts at the image itself.
     loss: "ce" ascends CE(f(x_adv), labels); "kl" ascends KL(f(x) ‖ f(x_adv)), as TRADES does, and ignores the labels.
     bounds: the valid range of a pixel; None for unbounded inputs.
+    part: which rows of the batch that the start is drawn for `images` are; None: all.
     """
     if steps < 1 or step_size <= 0:
         raise ValueError(f"PGD with steps = {steps}, step_size = {step_size}: expected steps >= 1 and step_size > 0")
@@ -44,7 +48,8 @@ def pgd(
 
     delta = torch.zeros_like(images)
     if generator is not None:
-        delta = threat_model.random_start(images.shape, generator).to(images)
+        start = drawn(partial(threat_model.random_start, generator=generator), images.shape, part)
+        delta = start.to(images)
     x_adv = _inside(images + delta, bounds)
     for _ in range(steps):
         x_adv.requires_grad_()

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from pag.foundation.processes import Part
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -14,6 +16,7 @@ class Batch:
     images: (B, C, H, W) float in [0, 1]; labels: (B,) int64.
     target_classes: (B, k) int64 and class_gradients: (B, k, C, H, W), of alignment runs; only the directions count.
     seed: owns the randomness inside the objective (the random start of PGD, Gaussian noise).
+    part: which rows of a larger batch these are, where several processes share it; None: all.
     """
 
     images: Tensor
@@ -21,6 +24,12 @@ class Batch:
     seed: int
     target_classes: Tensor | None = None
     class_gradients: Tensor | None = None
+    part: Part | None = None
+
+    @property
+    def weight(self) -> float:
+        """Of a mean over these images in the mean over the whole batch."""
+        return 1.0 if self.part is None else self.part.weight
 
 
 class ClassGradients(Protocol):

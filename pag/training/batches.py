@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.processes import Part, part_of
 from pag.foundation.seeding import derive_seed, generator
 from pag.images.dataset import Split, to_unit
 from pag.training import augment
@@ -42,6 +43,11 @@ class Batches:
 
     def __len__(self) -> int:
         return max(1, len(self.split.labels) // self.config.batch_size)
+
+    @property
+    def part(self) -> Part | None:
+        """Which rows of every batch are this process's; None: all."""
+        return part_of(min(self.config.batch_size, len(self.split.labels)))
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from number `first` on; a thread reads ahead.
@@ -82,9 +88,11 @@ class Batches:
         order = torch.randperm(count, generator=generator(self.seed, "order", epoch)).numpy()
         plan = augment.draw(count, self.config.crop_padding, self.config.flip, self.seed, epoch)
         targets = self._target_classes(epoch)
+        part = self.part
         for step in range(first, len(self)):
             # sorted, since neighbouring rows of a memory map share pages; a batch is a set
             rows = np.sort(order[step * self.config.batch_size : (step + 1) * self.config.batch_size])
+            rows = rows if part is None else rows[part.rows]
             raw = torch.from_numpy(self.split.images[rows])
             images = self._to_device(augment.apply(plan, torch.from_numpy(rows), raw))
             yield Batch(
@@ -93,6 +101,7 @@ class Batches:
                 seed=derive_seed(self.seed, "objective", epoch, step),
                 target_classes=None if targets is None else self._to_device(targets[rows]),
                 class_gradients=None if targets is None else self._directions(rows, targets[rows], plan),
+                part=part,
             )
 
     def _target_classes(self, epoch: int) -> Tensor | None:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from pag.classifiers.accuracy import accuracy
 from pag.foundation.config.conf import ClassifierConfig
 from pag.foundation.finite import MAX_LOSS, Watch
+from pag.foundation.global_batch import see_whole_batch
 from pag.foundation.interrupts import held
+from pag.foundation.processes import add_up, from_first
 from pag.foundation.scratch import Scratch
 from pag.foundation.seeding import derive_seed, own_random_state
 from pag.images.dataset import Split
@@ -53,12 +55,16 @@ def train_classifier(
     scratch: keeps the state of the training now and then, and training goes on from what it holds. What a step draws,
     dropout in the network included, belongs to its number, so the result is the uninterrupted one's.
 
+    Where several processes have joined, each is called with the same arguments, computes its part of every batch and
+    ends with the same weights; the gradients are added up after the backward pass, of which there is one.
+
     Raises FloatingPointError with the step at the first loss or gradient that is not finite and for weights or losses
     that have run away; such a state is not kept. Raises Interrupted, when told to stop, with the state after the step
     kept.
     """
     device = batches.device
     model.to(device).to(memory_format=torch.channels_last)
+    see_whole_batch(model, batches.part)
     network = cast(nn.Module, torch.compile(model)) if config.compile else model
     optimizer = build_optimizer(model, config)
     per_epoch = len(batches)
@@ -78,18 +84,20 @@ def train_classifier(
                 torch.manual_seed(derive_seed(batches.seed, "dropout", history.steps))
                 with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                     terms = objective(network, batch)
-                loss = torch.stack(list(terms.values())).sum()
+                loss = batch.weight * torch.stack(list(terms.values())).sum()
 
                 # update the weights
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
+                loss, terms = loss.detach(), {name: batch.weight * term.detach() for name, term in terms.items()}
+                add_up([loss, *terms.values(), *(p.grad for p in model.parameters() if p.grad is not None)])
                 watch.look(history.steps + 1, loss)
                 optimizer.step()
                 schedule.step()
 
                 history.steps += 1
                 for name, term in terms.items():
-                    sums[name] = sums.get(name, 0) + term.detach()
+                    sums[name] = sums.get(name, 0) + term
                 if scratch is not None and scratch.due():
                     watch.check(history.steps)
                     history.seconds += time.perf_counter() - start
@@ -124,7 +132,7 @@ def _resume(
     scratch: Scratch | None, stateful: dict[str, Any], device: torch.device
 ) -> tuple[History, dict[str, Tensor]]:
     """Put the state that was kept in place, if there is one; what is known up to there."""
-    saved = scratch.load("training", device) if scratch is not None else None
+    saved = from_first(lambda: scratch.load("training", device)) if scratch is not None else None
     if saved is None:
         return History(), {}
     for name, part in stateful.items():

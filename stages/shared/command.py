@@ -3,15 +3,18 @@
 import json
 import os
 import resource
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pag.foundation import interrupts
+from pag.foundation import interrupts, processes
 from pag.foundation.allocator import keep_freed_memory
 from pag.foundation.artifacts import ArtifactError
 from pag.foundation.config.section import ConfigError
@@ -19,29 +22,57 @@ from pag.foundation.config.section import ConfigError
 # Names a file to which every stage adds what it used; benchmarks.pipeline reads it.
 USAGE_LOG = "PAG_USAGE_LOG"
 
+# How stages that several processes can share are started, e.g. "torchrun --standalone --nproc-per-node 8". Not in
+# params.yaml: it changes no result, so that no stage may depend on it, and belongs to the machine.
+LAUNCHER = "PAG_LAUNCHER"
+
 EXPECTED = (ConfigError, ArtifactError, ValueError, FloatingPointError, OSError)
 
 
-def run_stage(command: Callable[..., Any]) -> None:
+def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
     """Run a click command; expected errors become one line on stderr and exit 1, SIGINT exits 130 and SIGTERM 143.
 
     An interrupted stage must not exit 0: DVC would record its partial output as complete.
+    shared: several processes can do it together, which PAG_LAUNCHER or the user starts; the first one prints, and the
+    first one to fail says why.
     """
     start = time.perf_counter()
     keep_freed_memory()
+    rank = int(os.environ.get(processes.RANK, "-1"))
     try:
-        with interrupts.handled():
+        if shared and rank < 0 and (launcher := os.environ.get(LAUNCHER)):
+            _launch(launcher)
+        if rank > 0:
+            if not shared:
+                return
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        with interrupts.handled(), processes.joined() if shared else nullcontext():
             command(standalone_mode=False)
-        _note_usage(time.perf_counter() - start)
+        if rank <= 0:
+            _note_usage(time.perf_counter() - start)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: the same command goes on from here", err=True)
+        if processes.first_to_fail():
+            click.echo("interrupted: the same command goes on from here", err=True)
         sys.exit(interrupts.exit_code())
     except EXPECTED as error:
-        click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
+        if processes.first_to_fail():
+            click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(1)
+
+
+def _launch(launcher: str) -> None:
+    """Become the launcher, which starts this command several times."""
+    program, *options = shlex.split(launcher)
+    beside = Path(sys.executable).with_name(program)  # of this environment, whether or not it is activated
+    found = str(beside) if beside.exists() else shutil.which(program)
+    if found is None:
+        raise ConfigError(f"{LAUNCHER} = {launcher}: there is no program {program}, expected one such as torchrun")
+    module = sys.modules["__main__"].__spec__
+    assert module is not None  # of `python -m stages.…`
+    os.execv(found, [program, *options, "-m", module.name, *sys.argv[1:]])
 
 
 def _note_usage(seconds: float) -> None:

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import torch
 
+from pag.foundation.processes import count
+
 
 def best_device() -> torch.device:
-    """The first GPU where there is one, otherwise the CPU."""
+    """This process's GPU where there is one (alone, the first), otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def hardware(device: torch.device) -> str:
-    """The machine, in words."""
+    """The machine, in words, and how many processes share the work where there are several."""
+    several = f", {count()} processes" if count() > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.get_device_name(device) + several
     threads = torch.get_num_threads()
-    return f"{_cpu_model()}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{_cpu_model()}, {threads} thread{'' if threads == 1 else 's'}{several}"
 
 
 def _cpu_model() -> str:

@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from pag.foundation.artifacts import save_arrays
 from pag.foundation.config.conf import DistillConfig
+from pag.foundation.processes import is_first
 from pag.foundation.scratch import Scratch
 from pag.gradients.distillation.distill import Gradients, distill, preview
 from pag.images.dataset import ImageDataset, Split
@@ -49,6 +50,8 @@ def write_store(
 
 def write_preview(gradients: Gradients, dataset: ImageDataset, realization: str, device: torch.device) -> None:
     """The arrays behind the report's figure of a realisation."""
+    if not is_first():
+        return
     arrays = preview(gradients, dataset.train, dataset.num_classes, device)
     shown = len(arrays["images"])
     names = {"labels": np.arange(shown), "class_names": np.array(dataset.class_names[:shown])}

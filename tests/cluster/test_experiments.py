@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from benchmarks.faults.workspace import Workspace
 from benchmarks.miniature import copy_repository, edit, shrink

@@ -19,6 +19,7 @@ ALLOWED = {
     "objectives": {"foundation", "classifiers", "threat", "training"},
     "evaluation": {"foundation", "images", "classifiers", "store", "threat"},
     "report": {"foundation"},
+    "interchange": {"foundation", "images", "diffusion", "classifiers"},
 }
 # Parts of rooms that stages depend on by themselves, so they may not lean on the rest of their room.
 PARTS = {

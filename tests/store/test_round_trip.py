@@ -25,10 +25,11 @@ def write(folder: Path, gradients: np.ndarray, bits: int, batch: int, killed_aft
     """killed_after: the number of batches after which the writer dies."""
     scratch = Scratch(folder / "scratch", {})
     with StoreWriter(folder / "store", gradients.shape, {}, bits, scratch) as writer:
-        for number, first in enumerate(range(writer.resumed, len(gradients), batch)):
+        rows = [(first, min(first + batch, end)) for begin, end in writer.spans for first in range(begin, end, batch)]
+        for number, (first, last) in enumerate(rows):
             if number == killed_after:
                 raise Killed
-            writer.append(gradients[first : first + batch])
+            writer.append(gradients[first:last])
 
 
 def content(store: Path) -> dict[str, bytes]:

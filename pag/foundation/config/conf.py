@@ -60,11 +60,23 @@ class DataConfig(Section):
     note: str | None = None  # stands beside every number of the report, e.g. "JPEG copy"
 
 
+class CheckpointConfig(Section):
+    """A class-conditional network of guided-diffusion or improved-diffusion, converted instead of trained."""
+
+    path: str  # EMA weights (ema_*.pt) or raw ones (model*.pt); a relative path starts at the repository
+    # of the file, as sha256sum says it: other weights are other gradients
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    attention_order: Literal["legacy", "new"] = "legacy"  # new: trained with use_new_attention_order
+
+
 class DiffusionConfig(Section):
     """The class-conditional DDPM: schedule, U-Net, training."""
 
+    checkpoint: CheckpointConfig | None = None  # null: train; otherwise the values of training do nothing
+
     schedule: Literal["cosine", "linear"] = "cosine"
     timesteps: Timesteps = 4000
+    rescale_timesteps: bool = True  # the network sees t · 1000 / timesteps
     learn_sigma: bool = True
     noise_levels: Literal["all", "single", "band"] = "all"  # which t the training visits
     alpha_bar: Fraction = 0.5  # the level of `single`, and the default level of the gradients
@@ -74,7 +86,10 @@ class DiffusionConfig(Section):
     multipliers: Annotated[list[Depth], Field(min_length=1, max_length=12)] = Field([1, 2, 2, 2])
     blocks: Depth = 3  # residual blocks per resolution
     attention: list[Side] = Field([16, 8])  # resolutions (pixels a side) that have self-attention
-    head_dim: Width = 64
+    head_dim: Width = 64  # channels of an attention head …
+    heads: Width | None = None  # … or as many heads at every level
+    scale_shift_norm: bool = True  # time and class scale and shift the normalised features; false: are added before
+    resblock_updown: bool = False  # residual blocks change the resolution; false: convolutions
     dropout: Share = 0.3
     steps: TrainingSteps = 200_000
     batch_size: BatchSize = 128

@@ -52,9 +52,12 @@ def distill(
     """Write the store at `path`: the gradients of all images of `split`.
 
     attributes: what the gradients are of, for GradientStore.open's `expect`. progress: called with the number of images
-    after each batch. announce: told beforehand what room it takes. Raises ValueError before any work when the
-    disk or the memory has no room; a failure leaves no store behind. scratch: keeps finished shards, and distillation
-    goes on after them; the store is the same to the byte.
+    after each batch, and once with those that an earlier run has made or other processes are to make. announce: told
+    beforehand what room it takes. Raises ValueError before any work when the disk or the memory has no room; a failure
+    leaves no store behind. scratch: keeps finished shards, and distillation goes on with the others; the store is the
+    same to the byte.
+
+    Where several processes have joined, each makes its share of the shards, and the first one publishes the store.
     """
     channels, height, width = split.images.shape[1:]
     shape = (len(split), num_classes, channels, height, width)
@@ -63,17 +66,19 @@ def distill(
     announce(check_room(path, shape, bits, batch_size, attributes.get("realization"), kept))
     start = time.perf_counter()
     with StoreWriter(path, shape, attributes, bits, scratch) as writer:
-        # The batches are those of an uninterrupted run, so that what a network makes of one has the same bits.
-        begin = writer.resumed // batch_size * batch_size if writer.resumed < len(split) else len(split)
-        if begin and progress is not None:
-            progress(begin)
-        for first in range(begin, len(split), batch_size):
-            batch = split.unit(slice(first, first + batch_size)).to(device)
-            made = gradients(batch, torch.arange(first, first + len(batch)))
-            writer.append(made[max(0, writer.resumed - first) :])
-            if progress is not None:
-                progress(len(batch))
-    rate = (len(split) - begin) / (time.perf_counter() - start)
+        number = sum(end - begin for begin, end in writer.spans)
+        if number < len(split) and progress is not None:
+            progress(len(split) - number)
+        for begin, end in writer.spans:
+            # The batches are those of an uninterrupted run, so that what a network makes of one has the same bits.
+            for first in range(begin // batch_size * batch_size, end, batch_size):
+                batch = split.unit(slice(first, first + batch_size)).to(device)
+                made = gradients(batch, torch.arange(first, first + len(batch)))
+                wanted = made[max(0, begin - first) : end - first]
+                writer.append(wanted)
+                if progress is not None:
+                    progress(len(wanted))
+    rate = number / (time.perf_counter() - start)
     return Summary(len(split), rate, writer.cosine_mean, writer.cosine_min, required_bytes(shape, bits))
 
 

@@ -2,9 +2,13 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import astuple, dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from pag.foundation.artifacts import atomic_directory, sha256
+from pag.foundation.processes import count, from_first, is_first, share, shared_out
 from pag.foundation.scratch import Scratch, set_aside
 from pag.store.format.quantization import pack, quantize
 from pag.store.format.record import describe, fingerprint, save_record
@@ -36,14 +41,25 @@ def shards_folder(scratch: Scratch | None, path: Path) -> Path | None:
     return scratch.folder / f"{path.name}.shards" if scratch is not None else None
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A shard that lies there whole, and its part in what the store says of itself."""
+
+    digest: str  # SHA-256
+    cosine_sums: list[float]  # of its blocks, in their order: their sum does not depend on who wrote which shard
+    cosine_min: float
+    zeros: int  # directions that are zero
+
+
 class StoreWriter:
     """Makes a store: ``with StoreWriter(path, shape, attributes, bits) as writer: writer.append(gradients)…``
 
     A thread of its own quantises, hashes and writes one batch while the caller makes the next one. The store appears at
     `path` when the block ends without an error, and is the same to the byte however the images were batched.
 
-    With a scratch, finished shards lie there until then, and a writer of the same store goes on after them: `resumed`
-    is the number of images that they hold, which are not to be appended again.
+    `spans` says which images are to be appended, begin and end of each row of them: all; with a scratch, where finished
+    shards lie until the end, those of the shards that an earlier writer of the same store has not finished; and where
+    several processes have joined, this one's share of these shards.
     """
 
     def __init__(
@@ -54,21 +70,22 @@ class StoreWriter:
         self.layout = Layout(shape, bits)
         self.cosine_mean = self.cosine_min = 1.0  # with the float gradients; known when the block has ended
         self._pending: Future[None] | None = None
-        self._cosine_sum, self._zeros = 0.0, 0
-        # of each shard: SHA-256; up to its end: sum and minimum of the cosines, number of directions that are zero
-        self._finished: list[tuple[str, float, float, int]] = []
-        self._appended = self.resumed = 0
+        self._finished: dict[int, Finished] = {}
+        self._of_shard = Finished("", [], 1.0, 0)  # what is known of the open one
+        self._appended = 0
         per_image = 4 * int(np.prod(shape[1:]))
         self._block = np.empty((max(1, min(BLOCK_BYTES // per_image, shape[0])), *shape[1:]), np.float32)
         self._filled = 0
 
     def __enter__(self) -> "StoreWriter":
         with ExitStack() as stack:
-            self._folder = stack.enter_context(atomic_directory(self.path))
-            _create_array(self._folder, self.layout)
-            self._shards = ShardWriter(shards_folder(self.scratch, self.path) or self._folder, self.layout)
-            if self.scratch is not None:
-                self._take_up(self.scratch)
+            self._folder = from_first(lambda: stack.enter_context(atomic_directory(self.path)))
+            if is_first():
+                _create_array(self._folder, self.layout)
+            folder = shards_folder(self.scratch, self.path) or self._folder
+            own = self._take_up(folder)
+            self._shards = ShardWriter(folder, self.layout, own)
+            self.spans = _spans(own, self.layout)
             self._thread = ThreadPoolExecutor(1, "store-writer")
             stack.callback(self._thread.shutdown)
             self._stack = stack.pop_all()
@@ -81,20 +98,27 @@ class StoreWriter:
             self._wait()
             self._finish()
 
-    def _take_up(self, scratch: Scratch) -> None:
-        """The shards that an earlier writer finished, up to the first damaged one."""
-        for shard, finished in enumerate(scratch.load(self.path.name) or []):
-            file = self._shards.folder / self.layout.file(shard)
-            if not file.exists():
-                break
-            if sha256(file) != finished[0]:
-                set_aside(file, "it is damaged")
-                break
-            self._finished.append(finished)
-        if self._finished:
-            self._shards.digests = [digest for digest, *_ in self._finished]
-            _, self._cosine_sum, self.cosine_min, self._zeros = self._finished[-1]
-        self._appended = self.resumed = sum(map(self.layout.images_in, range(len(self._finished))))
+    def _take_up(self, folder: Path) -> list[int]:
+        """Find the shards that an earlier writer finished; which of the others are this process's to write."""
+        found = shared_out([partial(self._kept, folder, shard) for shard in range(self.layout.num_shards)])
+        self._finished = {shard: finished for shard, finished in enumerate(found) if finished is not None}
+        missing = [shard for shard, finished in enumerate(found) if finished is None]
+        return missing[slice(*share(len(missing)))]
+
+    def _kept(self, folder: Path, shard: int) -> Finished | None:
+        saved = self.scratch.load(self._state(shard)) if self.scratch is not None else None
+        file = folder / self.layout.file(shard)
+        if saved is None or not file.exists():
+            return None
+        finished = Finished(*saved)
+        if sha256(file) != finished.digest:
+            set_aside(file, "it is damaged")
+            return None
+        return finished
+
+    def _state(self, shard: int) -> str:
+        """The name of what the scratch knows of a finished shard."""
+        return f"{self.path.name}.{shard}"
 
     def append(self, gradients: torch.Tensor | np.ndarray) -> None:
         """The next images' gradients, float32 (B, K, C, H, W) on any device; not to be changed afterwards.
@@ -103,9 +127,13 @@ class StoreWriter:
         """
         assert gradients.shape[1:] == self.layout.shape[1:], (gradients.shape, self.layout.shape)
         self._appended += len(gradients)
-        assert self._appended <= self.layout.shape[0], (self._appended, self.layout.shape)
+        assert self._appended <= self._expected, (self._appended, self.spans)
         self._wait()
         self._pending = self._thread.submit(self._store, gradients)
+
+    @property
+    def _expected(self) -> int:
+        return sum(end - begin for begin, end in self.spans)
 
     def _wait(self) -> None:
         if self._pending is not None:
@@ -130,27 +158,40 @@ class StoreWriter:
             directions, cosines = quantize(block.reshape(shape[0] * shape[1], -1), bits)
         except FloatingPointError as error:
             raise FloatingPointError(f"{self.path}: {error}") from None
-        self._zeros += int((~directions.any(axis=1)).sum())
-        directions = directions.reshape(shape)
-        self._shards.append(pack(directions) if bits == 4 else directions)
-        self._cosine_sum += float(cosines.sum())
-        self.cosine_min = min(self.cosine_min, float(cosines.min()))
-        if len(self._shards.digests) > len(self._finished):
-            self._finished.append((self._shards.digests[-1], self._cosine_sum, self.cosine_min, self._zeros))
+        known = self._of_shard
+        self._of_shard = Finished(
+            "",
+            [*known.cosine_sums, float(cosines.sum())],
+            min(known.cosine_min, float(cosines.min())),
+            known.zeros + int((~directions.any(axis=1)).sum()),
+        )
+        directions, shard = directions.reshape(shape), self._shards.shard
+        digest = self._shards.append(pack(directions) if bits == 4 else directions)
+        if digest is not None:
+            self._finished[shard] = replace(self._of_shard, digest=digest)
+            self._of_shard = Finished("", [], 1.0, 0)
             if self.scratch is not None:
-                self.scratch.save(self.path.name, self._finished)
+                self.scratch.save(self._state(shard), astuple(self._finished[shard]))
 
     def _finish(self) -> None:
         """Check that all is there, then write the group's metadata: the record of completeness."""
         images, classes = self.layout.shape[:2]
-        if self._appended != images:
-            raise ValueError(f"{self.path}: {self._appended} images of {images} were appended: the store is not kept")
-        self.cosine_mean = self._cosine_sum / (images * classes)
+        if left := self._expected - self._appended:
+            raise ValueError(f"{self.path}: {images - left} images of {images} were appended: the store is not kept")
+        shared = ChainMap(*shared_out([lambda: self._finished] * count()))
+        finished = [shared[shard] for shard in range(self.layout.num_shards)]
+        cosine_sum = 0.0
+        for value in chain.from_iterable(each.cosine_sums for each in finished):
+            cosine_sum += value  # `sum` rounds in another way in newer Pythons
+        self.cosine_mean = cosine_sum / (images * classes)
+        self.cosine_min = min(each.cosine_min for each in finished)
         if self.layout.bits == 8 and self.cosine_mean < MIN_COSINE:
             raise ValueError(
                 f"{self.path}: 8 bits keep a cosine of {self.cosine_mean:.4f} with the gradients, expected "
                 f"≥ {MIN_COSINE}: single pixels outshine all others, so look at the gradients and their source"
             )
+        if not is_first():
+            return
         if self._shards.folder != self._folder:
             for shard in range(self.layout.num_shards):
                 _link(self._shards.folder / self.layout.file(shard), self._folder / self.layout.file(shard))
@@ -159,21 +200,23 @@ class StoreWriter:
             **describe(self.attributes, self.layout.shape, self.layout.bits),
             "cosine_mean": round(self.cosine_mean, 6),
             "cosine_min": round(self.cosine_min, 6),
-            "zero_directions": self._zeros,  # they have no direction, and alignment leaves them out
+            "zero_directions": sum(
+                each.zeros for each in finished
+            ),  # they have no direction, and alignment leaves them out
         }
         shards = {
-            self.layout.file(shard): (size, digest)
-            for shard, (size, digest) in enumerate(zip(sizes, self._shards.digests, strict=True))
+            self.layout.file(shard): (size, each.digest)
+            for shard, (size, each) in enumerate(zip(sizes, finished, strict=True))
         }
         save_record(self._folder, content, {DIRECTIONS: fingerprint(self._folder / DIRECTIONS), **shards})
 
 
 class ShardWriter:
-    """Writes shards one after the other as images are appended; `digests` has the SHA-256 of each finished file."""
+    """Writes the shards of the given numbers one after the other as their images are appended."""
 
-    def __init__(self, folder: Path, layout: Layout) -> None:
+    def __init__(self, folder: Path, layout: Layout, shards: Sequence[int]) -> None:
         self.folder, self.layout = folder, layout
-        self.digests: list[str] = []
+        self._shards = list(shards)  # the open one and those that follow
         self._images = 0  # in the open shard
         self._digest = hashlib.sha256()
         self._started = False  # the open shard's file
@@ -181,10 +224,15 @@ class ShardWriter:
     @property
     def room(self) -> int:
         """Images that the open shard still takes."""
-        return self.layout.images_in(len(self.digests)) - self._images
+        return self.layout.images_in(self.shard) - self._images
 
-    def append(self, directions: np.ndarray) -> None:
-        """directions: bytes (B, K, direction_bytes), C-contiguous, B ≤ room."""
+    @property
+    def shard(self) -> int:
+        """The number of the open shard."""
+        return self._shards[0]
+
+    def append(self, directions: np.ndarray) -> str | None:
+        """directions: bytes (B, K, direction_bytes), C-contiguous, B ≤ room. The shard's SHA-256 if it is finished."""
         assert 0 < len(directions) <= self.room, (len(directions), self.room)
         layout = self.layout
         chunks = directions.view(np.uint8).reshape(-1, layout.chunk_bytes)
@@ -194,18 +242,31 @@ class ShardWriter:
         records[:, -CRC_BYTES:] = checksums.view(np.uint8).reshape(-1, CRC_BYTES)
         self._write(records)
         self._images += len(directions)
-        if self.room == 0:
-            self._write(np.frombuffer(layout.index(len(self.digests)), np.uint8))
-            self.digests.append(self._digest.hexdigest())
-            self._images, self._digest, self._started = 0, hashlib.sha256(), False
+        if self.room:
+            return None
+        self._write(np.frombuffer(layout.index(self.shard), np.uint8))
+        digest = self._digest.hexdigest()
+        self._images, self._digest, self._started = 0, hashlib.sha256(), False
+        self._shards.pop(0)
+        return digest
 
     def _write(self, content: np.ndarray) -> None:
-        path = self.folder / self.layout.file(len(self.digests))
+        path = self.folder / self.layout.file(self.shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab" if self._started else "wb") as file:  # anew: a killed writer may have left a part
             file.write(content.data)
         self._started = True
         self._digest.update(content.data)
+
+
+def _spans(shards: Sequence[int], layout: Layout) -> list[tuple[int, int]]:
+    """Begin and end of every row of images in these shards, which ascend."""
+    spans: list[tuple[int, int]] = []
+    for shard in shards:
+        begin = shard * layout.images_per_shard
+        first = spans.pop()[0] if spans and spans[-1][1] == begin else begin
+        spans.append((first, begin + layout.images_in(shard)))
+    return spans
 
 
 def _link(source: Path, target: Path) -> None:

@@ -49,8 +49,9 @@ def _attack(
 ) -> Tensor:
     """Adversarial examples of the current weights."""
     generator = torch.Generator(batch.images.device).manual_seed(batch.seed)
+    attacked = model, batch.images, batch.labels, threat_model
     with _under_attack(model):
-        return pgd(model, batch.images, batch.labels, threat_model, steps, step_size, generator=generator, loss=loss)
+        return pgd(*attacked, steps, step_size, generator=generator, loss=loss, part=batch.part)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Training on noisy images: what smoothness alone gives."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pag.foundation.processes import drawn
 from pag.training.batch import Batch
 
 
@@ -20,6 +22,8 @@ class GaussianNoise:
     sigma: float
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        generator = torch.Generator(batch.images.device).manual_seed(batch.seed)
-        noise = torch.randn(batch.images.shape, generator=generator, device=batch.images.device)
+        device = batch.images.device
+        generator = torch.Generator(device).manual_seed(batch.seed)
+        draw = partial(torch.randn, generator=generator, device=device)
+        noise = drawn(draw, batch.images.shape, batch.part)
         return {"cross_entropy": F.cross_entropy(model(batch.images + self.sigma * noise), batch.labels)}

@@ -1,0 +1,46 @@
+"""A trained classifier with what was measured of it: what every hand-over is made from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pag.foundation.artifacts import ArtifactError, load_json
+from pag.images.dataset import ImageDataset
+
+KEYS = ("weights_sha256", "clean_accuracy", "robust_accuracy", "n_clean", "n_examples", "attack", "data_note")
+
+
+@dataclass(frozen=True)
+class Measured:
+    model: nn.Module
+    about: dict[str, Any]  # the description beside the weights
+    metrics: dict[str, Any]  # of results/metrics
+    images: ImageDataset  # that it was trained and measured on
+
+    @property
+    def name(self) -> str:
+        """<dataset>-<arch>-<run>"""
+        return "-".join(self.about[key] for key in ("dataset", "arch", "method"))
+
+    @property
+    def measured_on(self) -> str:
+        """What a reader must know beside a robust accuracy."""
+        metrics = self.metrics
+        attack = "standard AutoAttack" if metrics["attack"] is None else str(metrics["attack"])
+        images = f"{metrics['n_examples']} class-balanced images drawn by seed"
+        return "; ".join([f"{attack} on {images}", *([metrics["data_note"]] if metrics["data_note"] else [])])
+
+    def config(self) -> dict[str, Any]:
+        """What tells the model from others, for JSON."""
+        of_images = {"image_shape": list(self.images.image_shape), "class_names": list(self.images.class_names)}
+        return {**of_images, **self.about}
+
+
+def load_metrics(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The metrics at `path`. Raises ArtifactError when they are missing, damaged, or of other weights than `about`."""
+    metrics = load_json(path, sealed=True, keys=KEYS)
+    if metrics["weights_sha256"] != about["sha256"]:
+        raise ArtifactError(f"{path} was measured on other weights of {about['method']}: run `dvc repro`")
+    return metrics
