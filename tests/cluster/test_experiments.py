@@ -1,4 +1,4 @@
-"""Experiments side by side from DVC's queue, and a run in slices: what comes out is what one run after another gives."""
+"""Experiments side by side from DVC's queue, and a run in slices: the same comes out as of one run after another."""
 
 import csv
 import io
