@@ -1,5 +1,6 @@
 """evaluate: clean accuracy, AutoAttack, Foolbox, gradient alignment, and the pictures of large-eps attacks."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pag.evaluation.sanity import sanity_checks
 from pag.evaluation.standard import Budget, quick
 from pag.evaluation.trained import load_trained
 from pag.foundation.artifacts import ArtifactError, save_arrays, save_json
-from pag.foundation.config.conf import AttackConfig, Conf, load_conf
+from pag.foundation.config.conf import AttackConfig, Conf, EvaluationConfig, check_radius, load_conf
 from pag.foundation.config.external import EXTERNAL, external_of
 from pag.foundation.config.params import load_params
 from pag.foundation.processes import is_first
@@ -50,6 +51,7 @@ def evaluate_run(
     model: nn.Module, about: dict[str, Any], images: ImageDataset, conf: Conf, seed: int, scratch: Path
 ) -> None:
     """Measure `model`, whose description is `about`, and write the outs of the stage."""
+    require_radii(conf.evaluation, math.prod(images.image_shape))
     store = open_heldout(images, about)
     names = images.name, about["arch"], about["method"]
     split, config = images.split(conf.evaluation.split), conf.evaluation
@@ -105,6 +107,14 @@ def evaluate_run(
     save_pictures(model, images, conf, paths.large_eps(*names))
     save_json(paths.record(*names), record, sealed=True)
     save_json(paths.metrics(*names), {about["method"]: headline(record)})
+
+
+def require_radii(config: EvaluationConfig, pixels: int) -> None:
+    """Refuse radii beyond all images; those of `threat_models` are looked at before anything is trained."""
+    for norm, radii in (config.curve or {}).items():
+        for eps in radii:
+            check_radius(norm, eps, f"evaluation.curve.{norm}", pixels)
+    check_radius("L2", config.large_eps.eps, "evaluation.large_eps.eps", pixels)
 
 
 def identity(about: dict[str, Any]) -> dict[str, Any]:

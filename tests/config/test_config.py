@@ -129,6 +129,10 @@ def test_bad_conf_is_refused_with_the_key(tmp_path: Path, key: str, value: objec
         ({"seed": 10**30}, "seed: expected at least 0 and at most 4,294,967,295: a seed has 32 bits (got 1000000000"),
         ({"lambda": 1e30}, "lambda: expected at least 0 and at most 1e+06"),
         ({"datasets": [], "point_sets": []}, "datasets and point_sets: both are empty"),
+        (
+            {"baselines": [], "realizations": [], "robust": []},
+            "datasets: nothing is run on digits, expected baselines, realizations, robust, variants, externals or",
+        ),
         ({"robust_realizations": []}, "robust_realizations: empty, expected what is added to at-l2"),
         ({"variants": ["lambda-1"], "variant_datasets": []}, "variant_datasets: empty, expected what the variants run"),
         ({"variants": ["lambda-1"], "variant_archs": []}, "variant_archs: empty, expected what the variants run on"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pag.foundation.artifacts import load_json, save_json
+from pag.foundation.artifacts import load_json, save_arrays, save_json
 from pag.foundation.config.conf import AdversarialConfig, Conf, EvaluationConfig, load_conf
 from pag.foundation.config.params import Params, load_params
 from pag.foundation.config.runs import run_of
@@ -126,7 +126,7 @@ class Experiment:
         arrays = {"rows": rows, "labels": rows % 10, "clean_correct": clean}
         path = self.folder / "arrays" / "digits" / "outcomes" / "cnn" / f"{method}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **arrays, **{f"radius_{norm}": values for norm, values in radius.items()}, **more)
+        save_arrays(path, dict(**arrays, **{f"radius_{norm}": values for norm, values in radius.items()}, **more))
         robust = {
             norm: {str(eps): float((radius[norm] > eps).mean()) for eps in radii}
             for norm, radii in self.evaluation["threat_models"].items()
@@ -163,21 +163,21 @@ def write_arrays(folder: Path, dataset: str, images: np.ndarray, labels: np.ndar
         gradients = towards * (1 + index) + 0.1 * index * generator.normal(size=towards.shape)
         path = home / "realizations" / f"{name}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, gradients=gradients.astype(np.float32), **shown)
+        save_arrays(path, dict(gradients=gradients.astype(np.float32), **shown))
     for index, method in enumerate(ACCURACIES):
         noise = 0.4 * generator.normal(size=towards.shape) if index == 0 else 0
         path = home / "large_eps" / "cnn" / f"{method}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         adversarial = np.clip(inputs[:, None] + (0.2 + 0.1 * index) * towards + noise, 0, 1)
         gradients = (towards + 3 * noise).astype(np.float32)
-        np.savez(path, adversarial=adversarial.astype(np.float32), gradients=gradients, eps=3.0, **shown)
+        save_arrays(path, dict(adversarial=adversarial.astype(np.float32), gradients=gradients, eps=3.0, **shown))
     steps = np.arange(0, 1500, 5)
     loss = 0.1 + np.exp(-steps / 200) * np.exp(0.2 * generator.normal(size=steps.shape))
     samples = np.clip(means[None] + 0.05 * generator.normal(size=(3, count, *shape)), 0, 1)
     names = np.array(class_names)
-    np.savez(
-        home / "diffusion.npz", steps=steps, loss=loss, images=samples, kind="one-step denoising", class_names=names
-    )
+    kind = "one-step denoising"
+    arrays = {"steps": steps, "loss": loss, "images": samples, "kind": kind, "class_names": names}
+    save_arrays(home / "diffusion.npz", arrays)
 
 
 def write_toy_arrays(folder: Path) -> None:
@@ -189,7 +189,8 @@ def write_toy_arrays(folder: Path) -> None:
     across = np.floor(((x[None] + 2 * y[:, None]) / 5 + 60) / 20).astype(int) % 2
     path = folder / "arrays" / "toy.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, grid_x=x, grid_y=y, vanilla=vertical, nn=across, points=points, labels=labels)
+    maps = {"grid_x": x, "grid_y": y, "vanilla": vertical, "nn": across}
+    save_arrays(path, {**maps, "points": points, "labels": labels})
 
 
 @pytest.fixture
