@@ -24,6 +24,7 @@ from pag.foundation import interrupts
 from pag.foundation.processes import joined
 from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.training.batch import Batch
+from stages.shared import paths
 from stages.shared.command import run_stage
 
 LAUNCHER = "torchrun --standalone --nproc-per-node 2"
@@ -89,9 +90,8 @@ def test_two_processes_leave_the_files_of_one(prepared: Workspace, tmp_path: Pat
     for command in ("distill digits nn", "distill_sbg digits", "evaluate digits cnn vanilla"):
         assert run(one.folder, command).code == 0
         assert [outcome.code for outcome in in_two(two, command)] == [0, 0]
-    metrics = Path("results/metrics/digits/cnn/vanilla.json")
     files, expected = two.files(), one.files()
-    found, reference = (json.loads(of.pop(metrics)) for of in (files, expected))
+    found, reference = (json.loads(of.pop(paths.record("digits", "cnn", "vanilla"))) for of in (files, expected))
     assert found.pop("hardware") == f"{reference.pop('hardware')}, 2 processes"
     assert found.pop("seal") != reference.pop("seal") and found == reference
     assert files == expected
