@@ -11,6 +11,7 @@ from torch import nn
 
 from pag.classifiers.accuracy import correct
 from pag.evaluation.evaluate import Evaluation, evaluate
+from pag.evaluation.external import load_external
 from pag.evaluation.outcomes import outcome_arrays
 from pag.evaluation.pictures import MAX_CLASSES_SHOWN, pictures
 from pag.evaluation.sanity import sanity_checks
@@ -18,6 +19,7 @@ from pag.evaluation.standard import Budget, quick
 from pag.evaluation.trained import load_trained
 from pag.foundation.artifacts import ArtifactError, save_arrays, save_json
 from pag.foundation.config.conf import AttackConfig, Conf, load_conf
+from pag.foundation.config.external import EXTERNAL, external_of
 from pag.foundation.config.params import load_params
 from pag.foundation.processes import is_first
 from pag.images.balance import balanced
@@ -35,7 +37,11 @@ from stages.shared.progress import progress
 @click.argument("run")
 def main(dataset: str, arch: str, run: str) -> None:
     seed, conf, images = load_params().seed, load_conf(dataset), load(paths.images(dataset))
-    model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, best_device())
+    if arch == EXTERNAL:
+        network = external_of(conf, dataset, run)
+        model, about = load_external(paths.external(run), network, images, run, best_device())
+    else:
+        model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, best_device())
     with paths.scratch("evaluate", dataset, arch, run, about["sha256"]) as scratch:
         evaluate_run(model, about, images, conf, seed, scratch.folder)
 
@@ -82,7 +88,7 @@ def evaluate_run(
     clean = correct(model, split, best_device(), config.batch_size)
     if not is_first():
         return
-    metrics = {
+    record = {
         **identity(about),
         "clean_accuracy": float(clean.mean()),
         **measured(found),
@@ -90,14 +96,15 @@ def evaluate_run(
         "n_examples": len(attacked),
         "n_clean": len(split),
         "chance_accuracy": float(np.bincount(split.labels).max() / len(split)),
-        "train_images": len(images.train),
+        "train_images": None if about["arch"] == EXTERNAL else len(images.train),
         "hardware": hardware(best_device()),
         "data_note": data_note(conf),
     }
     outcomes = {"rows": rows, "labels": attacked.labels, "clean_correct": clean}
     save_arrays(paths.outcomes(*names), outcomes | outcome_arrays(found.by_norm, curve))
     save_pictures(model, images, conf, paths.large_eps(*names))
-    save_json(paths.metrics(*names), metrics, sealed=True)
+    save_json(paths.record(*names), record, sealed=True)
+    save_json(paths.metrics(*names), {about["method"]: headline(record)})
 
 
 def identity(about: dict[str, Any]) -> dict[str, Any]:
@@ -136,18 +143,28 @@ def budget(config: AttackConfig) -> Budget:
     return Budget() if config.version == "standard" else quick(config.steps, config.target_classes)
 
 
+def headline(record: dict[str, Any]) -> dict[str, float | None]:
+    """What DVC compares, a column of `dvc exp show` each: of every norm the smallest radius."""
+    numbers = {"clean": record["clean_accuracy"]}
+    for norm, radii in record["robust_accuracy"].items():
+        eps = min(radii, key=float)
+        numbers[f"{norm} {eps}"] = radii[eps]
+    return {**numbers, "cosine": record["alignment"]}
+
+
 def measured(found: Evaluation) -> dict[str, Any]:
-    """The part of the metrics that comes from the evaluation."""
+    """The part of the record that comes from the evaluation."""
     by_norm = found.robust_accuracy.items()
-    metrics: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "attacked_clean_accuracy": found.clean_accuracy,
         "robust_accuracy": {norm: {str(eps): value for eps, value in radii.items()} for norm, radii in by_norm},
-        "autoattack_warnings": found.warnings,
+        "warnings": found.warnings,
+        "notes": found.notes,
         "alignment": found.alignment,
         "attack": found.attack.note,
     }
     if found.foolbox:
-        metrics["foolbox"] = {
+        numbers["foolbox"] = {
             name: {
                 "eps": attack.eps,
                 "clean_accuracy": attack.clean_accuracy,
@@ -158,7 +175,7 @@ def measured(found: Evaluation) -> dict[str, Any]:
             }
             for name, attack in found.foolbox.items()
         }
-    return metrics
+    return numbers
 
 
 def data_note(conf: Conf) -> str | None:

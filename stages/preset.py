@@ -36,6 +36,8 @@ NOTHING: dict[str, Any] = {
     "variants": [],
     "variant_datasets": [],
     "variant_archs": [],
+    "externals": [],
+    "external_datasets": [],
     "point_sets": [],
     "noise_level_figures": [],
 }

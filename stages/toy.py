@@ -121,7 +121,9 @@ def main() -> None:
     save_arrays(paths.TOY_ARRAYS, arrays)
     summaries = {name: {key: summary(v) for key, v in s.items()} for name, s in scores.items()}
     identity = {"dataset": points.name, "dataset_hash": points.content_hash}
-    save_json(paths.TOY_METRICS, {**identity, "seeds": toy.seeds, **summaries}, sealed=True)
+    save_json(paths.TOY_RECORD, {**identity, "seeds": toy.seeds, **summaries}, sealed=True)
+    headline = {f"toy {name}": {key: s["mean"] for key, s in of.items()} for name, of in summaries.items()}
+    save_json(paths.TOY_METRICS, headline)
 
 
 if __name__ == "__main__":

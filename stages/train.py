@@ -10,6 +10,7 @@ depends on what its runs load and on nothing else (tests/pipeline holds it).
 
 import csv
 import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -56,6 +57,14 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     sections = [section.model_dump(mode="json") for section in settings if section is not None]
     with paths.scratch("classifier", about, sections, of_store) as scratch:
         with progress(f"{run.name} on {images.name}", conf.classifier.epochs * len(batches), "steps") as told:
+
+            def on_epoch(history: History) -> None:
+                if not history.rows:
+                    return
+                told.at(told.done, figures=figures(history.rows[-1], conf.classifier.epochs))
+                if is_first():
+                    save_curve(paths.curve(images.name, arch, run.name), history)  # so far, for `dvc plots show`
+
             history = train_classifier(
                 model,
                 batches,
@@ -63,7 +72,7 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
                 images.validation,
                 conf.classifier,
                 on_step=told.at,
-                on_epoch=lambda row: told.at(told.done, figures=figures(row, conf.classifier.epochs)),
+                on_epoch=on_epoch,
                 scratch=scratch,
             )
         if is_first():
@@ -145,14 +154,17 @@ def describe(run: Run, arch: str, images: ImageDataset, gradients: ClassGradient
     return {**about, "training_seed": run.training_seed}
 
 
+def save_curve(out: Path, history: History) -> None:
+    with atomic_file(out) as path, open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, history.rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history.rows)
+
+
 def save(model: nn.Module, history: History, about: dict[str, Any], dataset: str) -> None:
     names = dataset, about["arch"], about["method"]
     with atomic_directory(paths.classifier(*names)) as folder:
         digest = save_weights(folder / "weights.safetensors", model.state_dict(), about)
-    with atomic_file(paths.curve(*names)) as path, open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, history.rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history.rows)
     identity = {"dataset": dataset, "arch": about["arch"], "run": about["method"], "weights_sha256": digest}
     timings = {**identity, **history.timings(), "train_hardware": hardware(best_device())}
     save_json(paths.timings(*names), timings, sealed=True)

@@ -26,6 +26,7 @@ from stages.shared.device import best_device
 from stages.shared.progress import progress
 
 CURVE_POINTS = 200  # the loss curve is averaged down to this many rows
+CURVE_WRITES = 50  # while training runs
 ROWS = 4  # of the picture, one column per class
 SAMPLING_STEPS = 50
 
@@ -54,19 +55,26 @@ def main(dataset: str) -> None:
 
 def trained_here(images: ImageDataset, config: DiffusionConfig, seed: int, scratch: Scratch) -> TrainedDiffusion:
     with progress(f"diffusion on {images.name}", config.steps, "steps") as told:
+
+        def on_step(losses: list[float]) -> None:
+            told.at(len(losses), figures=f"loss {losses[-1]:.3g}" if losses else "")
+            if len(losses) % max(1, config.steps // CURVE_WRITES) == 0 and is_first():
+                save_curve(images.name, losses)  # so far, for `dvc plots show`
+
         return train(
             images,
             config,
             seed,
             best_device(),
-            on_step=lambda step, loss: told.at(step + 1, figures=f"loss {loss:.3g}"),
+            on_step=on_step,
             scratch=scratch,
         )
 
 
 def converted(images: ImageDataset, config: DiffusionConfig, seed: int, _: Scratch) -> TrainedDiffusion:
-    weights = convert(config, images)
-    loss = judge(assemble(weights, config, images, best_device(), sha256="not on disk"), images, seed, best_device())
+    weights, device = convert(config, images), best_device()
+    model = assemble(weights, config, images.num_classes, images.image_shape, device, "not on disk")
+    loss = judge(model, images, seed, device)
     click.echo(f"diffusion on {images.name}: converted; squared error of the noise {loss:.4f} (predicting nothing: 1)")
     return TrainedDiffusion(weights, [loss])
 

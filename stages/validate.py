@@ -1,8 +1,8 @@
 """validate: every parameter file, whatever else is up to date; a misspelt key would otherwise do nothing, silently.
 
-Architectures, attacks and variants, which only later stages look up, are looked up here too: a whole `dvc repro` stops
-at a wrong one before it trains. What was checked, with the values that the files leave at their defaults, goes to
-data/parameters.json.
+Architectures, attacks, variants and external networks, which only later stages look up, are looked up here too: a whole
+`dvc repro` stops at a wrong one before it trains. What was checked, with the values that the files leave at their
+defaults, goes to data/parameters.json.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from pag.classifiers import known_architectures
 from pag.evaluation.foolbox import ATTACKS
 from pag.foundation.artifacts import save_json
 from pag.foundation.config.conf import AlignedConfig, Conf, load_conf
+from pag.foundation.config.external import external_of
 from pag.foundation.config.params import Params, load_params, not_looked_at
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError, nearest
@@ -62,6 +63,8 @@ def check_names(params: Params, conf: Conf, dataset: str) -> None:
     chosen = params.variants if dataset in params.variant_datasets else []
     for name in [*params.methods(), *conf.variants, *chosen]:
         run_of(name, dataset, params.archs[0], params, conf)
+    for name in dict.fromkeys([*conf.external, *(params.externals if dataset in params.external_datasets else [])]):
+        external_of(conf, dataset, name).require_files(paths.external(name))
 
 
 def require_known(source: str, names: Iterable[str], known: Iterable[str]) -> None:

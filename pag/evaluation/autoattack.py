@@ -57,7 +57,8 @@ class NormResult:
 @dataclass
 class AutoAttackResult:
     by_norm: dict[Norm, NormResult]
-    warnings: list[str]  # AutoAttack's reliability flags, and departures from its standard version
+    warnings: list[str]  # AutoAttack's reliability flags, and what is doubtful about the model
+    notes: list[str]  # departures from AutoAttack's standard version on few classes
 
 
 def evaluate_autoattack(
@@ -91,7 +92,6 @@ def evaluate_autoattack(
         model, flags = admitted.model, admitted.warnings
         logits = predict(model, images, batch_size)
         flags = flags + reliability_flags(model, images[:batch_size], labels[:batch_size])
-        flags += class_count_notes(logits.shape[1])
         campaigns = [_Campaign(models, images, labels, logits, seed, budget) for models in threat_models.values()]
         pairs = sum(campaign.pairs for campaign in campaigns)
 
@@ -109,7 +109,8 @@ def evaluate_autoattack(
                     parts[index].campaign.record(parts[index], outcome)
                     tell()
     flags += [flag for campaign in campaigns for flag in campaign.flags()]
-    return AutoAttackResult({norm: campaign.result for norm, campaign in zip(radii, campaigns, strict=True)}, flags)
+    by_norm = {norm: campaign.result for norm, campaign in zip(radii, campaigns, strict=True)}
+    return AutoAttackResult(by_norm, flags, class_count_notes(logits.shape[1]))
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:

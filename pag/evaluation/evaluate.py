@@ -31,7 +31,8 @@ class Evaluation:
 
     by_norm: dict[Norm, NormResult]  # image by image: the smallest radius that broke it, by which attack, the example
     attack: Budget
-    warnings: list[str]  # AutoAttack's reliability flags, and departures from its standard version
+    warnings: list[str]  # AutoAttack's reliability flags, and what is doubtful about the model
+    notes: list[str]  # departures from AutoAttack's standard version on few classes
     foolbox: dict[str, FoolboxResult] = field(default_factory=dict)
     alignment: float | None = None  # mean cosine with the directions, in [−1, 1]
 
@@ -99,6 +100,7 @@ def evaluate(
         by_norm=found.by_norm,
         attack=attack,
         warnings=found.warnings,
+        notes=found.notes,
         foolbox=others,
         alignment=None if directions is None else measure_alignment(network, *directions),
     )

@@ -54,7 +54,8 @@ def metrics_of(numbers: tuple[float, ...]) -> dict[str, Any]:
         "n_clean": 360,
         "chance_accuracy": 0.103,
         "alignment": alignment,
-        "autoattack_warnings": [],
+        "warnings": [],
+        "notes": [],
         "train_seconds": 30.0,
         "seconds_per_step": step,
         "train_images": 1293,
@@ -83,7 +84,7 @@ class Experiment:
         return params, dict.fromkeys(params.datasets, conf)
 
     def metrics_path(self, method: str, dataset: str = "digits", arch: str = "cnn") -> Path:
-        return self.folder / "metrics" / dataset / arch / f"{method}.json"
+        return self.folder / "records" / dataset / arch / f"{method}.json"
 
     def write_metrics(self, method: str, content: dict[str, Any], dataset: str = "digits", arch: str = "cnn") -> None:
         identity = {
@@ -146,7 +147,7 @@ class Experiment:
 
         networks = {"vanilla": vanilla_pgd, "nn": nn_pgd}
         toy = {name: {"clean": spread(1.0), "pgd": spread(pgd)} for name, pgd in networks.items()}
-        save_json(self.folder / "metrics" / "toy.json", {"dataset": "toy", "seeds": 10, **toy}, sealed=True)
+        save_json(self.folder / "records" / "toy.json", {"dataset": "toy", "seeds": 10, **toy}, sealed=True)
 
 
 def write_arrays(folder: Path, dataset: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> None:

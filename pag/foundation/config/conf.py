@@ -318,7 +318,8 @@ class Conf(Section):
     alignment: AlignmentConfig
     methods: MethodsConfig
     evaluation: EvaluationConfig
-    variants: dict[str, Any] = Field({})  # further runs by name: see variants.py
+    variants: dict[str, Any] = Field({})  # further runs by name: see runs.py
+    external: dict[str, Any] = Field({})  # networks of others by name: see external.py
 
     @model_validator(mode="after")
     def _level_in_schedule(self) -> "Conf":
