@@ -122,6 +122,7 @@ def experiment(name: str, scale: Scale) -> dict[str, Any]:
         "robust": [],
         "robust_realizations": [],
         "variants": [],
+        "externals": [],
         "point_sets": [],
         "noise_level_figures": [],
     }
