@@ -7,6 +7,7 @@ from textwrap import wrap
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from pag.report.arrays import ClassGrid, Diffusion
 from pag.report.mosaic import Mosaic, gradient_tile, image_tile, mosaic
@@ -99,6 +100,8 @@ def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
         axes.set(xlabel="training step", ylabel="loss", yscale="log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
+        if diffusion.loss.max() > 5 * diffusion.loss.min():  # labels of all nine would lie on each other
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axes.set_title("Training loss", pad=22)
         axes.legend(loc="upper right")
         axes = pixel_axes(figure, left + plot_width + 90, SUPTITLE + TITLE, width, height)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from matplotlib.text import Text
 
 from pag.foundation.artifacts import ArtifactError
 from pag.report import arrays, style
@@ -56,13 +55,9 @@ def test_nothing_that_is_written_is_cut_off(experiment):
     params, confs = experiment.load()
     results = read_results(params, confs, experiment.folder)
     for item in illustrations(params, results, experiment.folder):
-        item.figure.draw_without_rendering()
-        sheet = item.figure.bbox
-        for text in item.figure.findobj(Text):
-            if text.get_text() and text.get_visible() and text.get_window_extent().width > 0:
-                box = text.get_window_extent()
-                inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= sheet.x1 and box.y1 <= sheet.y1
-                assert inside, (item.name, text.get_text(), box)
+        drawn, (width, height) = item.figure.get_tightbbox(), item.figure.get_size_inches()
+        inside = min(drawn.x0, drawn.y0) >= 0 and drawn.x1 <= width and drawn.y1 <= height
+        assert inside, (item.name, drawn)
 
 
 def test_mosaic_keeps_pixels_square_and_frames_one_tile():

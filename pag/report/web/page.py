@@ -22,7 +22,7 @@ from pag.report.web import charts
 from pag.report.web.provenance import provenance
 
 DARK = "#15181c"  # the page of the dark theme; style.css has it too
-PICTURES = 4_500_000  # characters of all of them, so that the page stays below 6 MB
+PICTURES = 3_500_000  # characters of all of them, so that the page stays well below 6 MB
 LOSSLESS = 100
 QUALITIES = (LOSSLESS, 80, 60, 40, 20)  # of WebP
 GLYPHS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼"}
@@ -82,16 +82,21 @@ Section = tuple[str, str, list[charts.Chart]]  # title, what to know, charts
 
 
 def _headline(group: Group) -> list[Section]:
-    about = "Bars: accuracy with its standard error. The thin line across: the paper's number, where it has one."
+    about = "Bars: accuracy with its standard error."
+    if group.scores["paper"].notna().any():
+        about += " The line across: the paper's number."
     return _drawn([("", about, charts.accuracy_charts(group))])
 
 
 def _sections(group: Group, curves: pd.DataFrame) -> list[Section]:
-    radii = "AutoAttack's accuracy of the images under attack with its standard error; at 0 without an attack."
+    radii = (
+        "AutoAttack's accuracy of the images under attack with its standard error; at 0 without an attack. A quick "
+        "attack bounds it from above, and is for the shape of the curves."
+    )
     points = "A point per run, variants too: do classifiers whose gradients look like SBG resist attacks?"
     return _drawn(
         [
-            ("Accuracy over the radius", radii, charts.radius_charts(group)),
+            ("Accuracy over the radius", radii, [*charts.radius_charts(group), *charts.quick_charts(group)]),
             ("Alignment against robustness", points, charts.alignment_charts(group)),
             ("Over λ", "λ weighs the alignment; the axis is to scale.", charts.weight_charts(group)),
             ("Cost", "", charts.cost_charts(group)),
