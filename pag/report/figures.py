@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from pag.foundation.config.external import EXTERNAL
 from pag.foundation.config.params import Params
@@ -202,8 +203,8 @@ def _large_eps(dataset: str, arch: str, files: dict[str, str], home: Path, name:
 def toy_figure(toy: ToyMap) -> Figure:
     """Decision regions of vanilla and NN side by side, with the test points."""
     with house_style():
-        figure = Figure(figsize=(7.2, 6.4), dpi=PLOT_DPI, layout="constrained")
-        figure.suptitle("Toy data: predicted classes", x=0.012, ha="left", fontweight="bold")
+        figure = Figure(figsize=(7.2, 6.8), dpi=PLOT_DPI, layout=ConstrainedLayoutEngine(h_pad=0.12))
+        figure.suptitle("Toy data: predicted classes (areas) and test points", x=0.012, ha="left", fontweight="bold")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         extent = (toy.grid_x[0], toy.grid_x[-1], toy.grid_y[0], toy.grid_y[-1])
         for axes, title, regions in zip(panels, ("Vanilla", "NN alignment"), (toy.vanilla, toy.nn), strict=True):

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from pag.report.content import Group
+from pag.report.curves import with_curves
 from pag.report.formats import NORM_NAMES, method_name, radius, threat
+from pag.report.outcomes import NORMS, survived
 from pag.report.studies import sweep_of
 from pag.report.style import marker
 
 SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down"}
 SHOWN = "indexof(hidden, datum.method) < 0"  # `hidden` is set by the page's switches
 ROW = 22  # pixels of a bar
+QUANTITIES = {"validation_accuracy": (100, "validation accuracy (%)"), "alignment": (1, "alignment loss")}
 DIGITS = 6  # of what is embedded
 
 
@@ -51,19 +55,39 @@ def accuracy_charts(group: Group) -> list[Chart]:
 
 
 def radius_charts(group: Group) -> list[Chart]:
-    """AutoAttack's accuracy over the radius, and where it was recorded a quick attack's at more radii."""
+    """AutoAttack's accuracy over the radius, a chart per norm; 0 stands for no attack."""
     main = group.main_scores[group.main_scores["measure"].isin(["clean_attacked", "robust"])]
     charts: list[Chart] = []
     for norm in dict.fromkeys(main["norm"].dropna()):
         own = main[(main["norm"] == norm) | (main["measure"] == "clean_attacked")]
         rows = _percent(own.assign(eps=own["eps"].fillna(0.0)))
-        unit = _unit(rows["eps"])
-        rows["radius"] = rows["eps"].map(radius)
-        rows["x"] = (rows["eps"] * unit).round(DIGITS)
-        title = f"{NORM_NAMES[str(norm)]} radius ε" + ("" if unit == 1 else f" (1/{unit})")
-        chart = _lines(rows, alt.X("x:Q", title=title), "accuracy (%)", ["radius"], [0, 100])
-        charts.append(Chart(f"{group.name}-radius-{norm}", NORM_NAMES[str(norm)], _spec(chart, rows)))
+        charts.append(_over_radius(f"{group.name}-radius-{norm}", NORM_NAMES[str(norm)], rows))
     return charts
+
+
+def quick_charts(group: Group) -> list[Chart]:
+    """Accuracy over more radii, of a quick attack, where the evaluation recorded it."""
+    charts: list[Chart] = []
+    for norm in NORMS:
+        values = []
+        for run in with_curves([run for run in group.runs if run.study == "main"]):
+            radii, broken_at = run.outcomes.curve.get(norm, ((), ())) if run.outcomes else ((), ())
+            for eps in (0.0, *radii) if len(radii) else ():
+                accuracy = round(100 * float(survived(np.asarray(broken_at), eps).mean()), 2)
+                values.append({"method": run.method, "run": run.name, "eps": float(eps), "value": accuracy})
+        if values:
+            title = f"{NORM_NAMES[norm]}, quick attack"
+            charts.append(_over_radius(f"{group.name}-quick-{norm}", title, pd.DataFrame(values)))
+    return charts
+
+
+def _over_radius(name: str, title: str, rows: pd.DataFrame) -> Chart:
+    unit = _unit(rows["eps"])
+    placed = rows.assign(radius=rows["eps"].map(radius), x=(rows["eps"] * unit).round(DIGITS))
+    norm = title.partition(",")[0]
+    x = alt.X("x:Q", title=f"{norm} radius ε" + ("" if unit == 1 else f" (1/{unit})"), scale=alt.Scale(padding=8))
+    chart = _lines(placed, x, "accuracy (%)", ["radius"], [0, 100])
+    return Chart(name, title, _spec(chart, placed))
 
 
 def alignment_charts(group: Group) -> list[Chart]:
@@ -76,7 +100,7 @@ def alignment_charts(group: Group) -> list[Chart]:
         rows["alignment"] = rows["run"].map(aligned).round(3)
         rows = rows.dropna(subset=["alignment"])
         if not rows.empty:
-            x = alt.X("alignment:Q", title="alignment (mean cosine with SBG)", scale=alt.Scale(zero=False))
+            x = alt.X("alignment:Q", title="alignment (mean cosine with SBG)", scale=alt.Scale(zero=False, padding=12))
             chart = _points(rows, x, "accuracy (%)", ["alignment", "λ"])
             title = threat(str(norm), float(of_norm["eps"].min()))
             charts.append(Chart(f"{group.name}-alignment-{norm}", title, _spec(chart, rows)))
@@ -89,9 +113,8 @@ def weight_charts(group: Group) -> list[Chart]:
     if swept.empty:
         return []
     smallest = min((weight for weight in swept["weight"] if weight > 0), default=1.0)
-    x = alt.X(
-        "λ:Q", scale=alt.Scale(type="symlog", constant=smallest), axis=alt.Axis(values=sorted(set(swept["weight"])))
-    )
+    to_scale = alt.Scale(type="symlog", constant=smallest, padding=12)
+    x = alt.X("λ:Q", scale=to_scale, axis=alt.Axis(values=sorted(set(swept["weight"]))))
     charts: list[Chart] = []
     for (norm, eps), own in swept[swept["measure"] == "robust"].groupby(["norm", "eps"], sort=False):
         rows = _percent(own)
@@ -117,9 +140,8 @@ def training_charts(group: Group, curves: pd.DataFrame) -> list[Chart]:
     """A chart per recorded quantity; `curves`: method, run, epoch, quantity, value."""
     charts: list[Chart] = []
     for quantity, own in curves.groupby("quantity", sort=False):
-        scale, words = (100, "validation accuracy (%)") if quantity == "validation_accuracy" else (1, str(quantity))
+        scale, title = QUANTITIES.get(str(quantity), (1, str(quantity).replace("_", " ")))
         rows = own[["method", "run", "epoch"]].assign(value=(scale * own["value"]).round(4))
-        title = words.replace("_", " ")
         chart = _lines(rows, alt.X("epoch:Q"), title, ["epoch"], points=False)
         charts.append(Chart(f"{group.name}-training-{quantity}", title, _spec(chart, rows)))
     return charts
@@ -196,21 +218,24 @@ def _lines(
     scale = alt.Scale(domain=domain) if domain else alt.Scale(zero=False)
     base = _base().encode(x=x, y=alt.Y("value:Q", title=title, scale=scale))
     tooltip = _tooltip(rows, title, more)
-    layers: list[alt.Chart] = [base.mark_line().encode(color=color, strokeDash=dash, detail="run:N", tooltip=tooltip)]
+    layers: list[alt.Chart] = [base.mark_line().encode(color=color, strokeDash=dash, tooltip=tooltip)]
     if points:
-        layers += _marks(base, color, shape, tooltip)
+        layers += _marks(rows, base, color, shape, tooltip)
     return alt.LayerChart(layer=layers).properties(height=260)
 
 
 def _points(rows: pd.DataFrame, x: alt.X, title: str, more: Sequence[str]) -> alt.LayerChart:
     color, shape, _ = _looks(rows)
     base = _base().encode(x=x, y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False)))
-    return alt.LayerChart(layer=_marks(base, color, shape, _tooltip(rows, title, more))).properties(height=260)
+    return alt.LayerChart(layer=_marks(rows, base, color, shape, _tooltip(rows, title, more))).properties(height=260)
 
 
-def _marks(base: alt.Chart, color: alt.Color, shape: alt.Shape, tooltip: list[alt.Tooltip]) -> list[alt.Chart]:
+def _marks(
+    rows: pd.DataFrame, base: alt.Chart, color: alt.Color, shape: alt.Shape, tooltip: list[alt.Tooltip]
+) -> list[alt.Chart]:
+    """Points, and their standard errors where these are known."""
     points = base.mark_point(filled=True, size=90, opacity=1).encode(color=color, shape=shape, tooltip=tooltip)
-    return [points, _errors(base, "y")]
+    return [points, *([_errors(base, "y")] if "low" in rows and rows["low"].notna().any() else [])]
 
 
 def _base() -> alt.Chart:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +22,17 @@ from pag.report.web import charts
 from pag.report.web.provenance import provenance
 
 DARK = "#15181c"  # the page of the dark theme; style.css has it too
+PICTURES = 3_500_000  # characters of all of them, so that the page stays well below 6 MB
+LOSSLESS = 100
+QUALITIES = (LOSSLESS, 80, 60, 40, 20)  # of WebP
 GLYPHS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    source: str  # a data URI
+    width: int  # pixels
+    height: int
 
 
 def web_page(content: Content, shown: Sequence[Illustration], figures: Path, curves: Path) -> str:
@@ -41,6 +52,8 @@ def web_page(content: Content, shown: Sequence[Illustration], figures: Path, cur
     )
     groups = [(group, _headline(group), _sections(group, _curves(group, curves))) for group in content.groups]
     specs = {c.name: c.spec for _, *parts in groups for part in parts for _, _, drawn in part for c in drawn}
+    embedded = [item for item in shown if item.kind != "chart"]
+    pictures, without_loss = _embedded([figures / f"{item.name}.png" for item in embedded])
     methods = dict.fromkeys(run.method for group in content.groups for run in group.runs)
     return environment.get_template("index.html.j2").render(
         title=TITLE,
@@ -50,8 +63,9 @@ def web_page(content: Content, shown: Sequence[Illustration], figures: Path, cur
         methods=[(m, method_name(m), GLYPHS[marker(m)], charts.variable(m)) for m in methods],
         light={f"--{method}": colour(method) for method in COLOURS},
         dark={f"--{method}": ink(method, DARK) for method in COLOURS},
-        pictures={item.name: _embedded(figures / f"{item.name}.png") for item in shown if item.kind != "chart"},
-        shown=[item for item in shown if item.kind != "chart"],
+        pictures=pictures,
+        without_loss=without_loss,
+        shown=embedded,
         provenance=provenance(content),
         vega=vega(),
     )
@@ -68,16 +82,21 @@ Section = tuple[str, str, list[charts.Chart]]  # title, what to know, charts
 
 
 def _headline(group: Group) -> list[Section]:
-    about = "Bars: accuracy with its standard error. The thin line across: the paper's number, where it has one."
+    about = "Bars: accuracy with its standard error."
+    if group.scores["paper"].notna().any():
+        about += " The line across: the paper's number."
     return _drawn([("", about, charts.accuracy_charts(group))])
 
 
 def _sections(group: Group, curves: pd.DataFrame) -> list[Section]:
-    radii = "AutoAttack's accuracy of the images under attack with its standard error; at 0 without an attack."
+    radii = (
+        "AutoAttack's accuracy of the images under attack with its standard error; at 0 without an attack. A quick "
+        "attack bounds it from above, and is for the shape of the curves."
+    )
     points = "A point per run, variants too: do classifiers whose gradients look like SBG resist attacks?"
     return _drawn(
         [
-            ("Accuracy over the radius", radii, charts.radius_charts(group)),
+            ("Accuracy over the radius", radii, [*charts.radius_charts(group), *charts.quick_charts(group)]),
             ("Alignment against robustness", points, charts.alignment_charts(group)),
             ("Over λ", "λ weighs the alignment; the axis is to scale.", charts.weight_charts(group)),
             ("Cost", "", charts.cost_charts(group)),
@@ -105,8 +124,16 @@ def _curves(group: Group, folder: Path) -> pd.DataFrame:
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def _embedded(png: Path) -> tuple[str, int, int]:
-    """A picture as a data URI, without loss in half the bytes of its PNG, and its size in pixels."""
+def _embedded(pngs: Sequence[Path]) -> tuple[dict[str, Picture], bool]:
+    """By name, and whether all are without loss: the best quality at which they fit the page."""
+    for quality in QUALITIES:
+        pictures = {png.stem: _picture(png, quality) for png in pngs}
+        if sum(len(picture.source) for picture in pictures.values()) <= PICTURES:
+            break
+    return pictures, quality == LOSSLESS
+
+
+def _picture(png: Path, quality: int) -> Picture:
     image, packed = Image.open(png).convert("RGB"), io.BytesIO()
-    image.save(packed, "WEBP", lossless=True, quality=100, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode()}", *image.size
+    image.save(packed, "WEBP", lossless=quality == LOSSLESS, quality=quality, method=4)
+    return Picture(f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode()}", *image.size)
