@@ -31,7 +31,8 @@ from pag.diffusion.model.schedule import gradient_t
 from pag.diffusion.model.trained import assemble
 from pag.diffusion.training import train
 from pag.evaluation.evaluate import evaluate
-from pag.foundation.config.conf import Conf, DiffusionConfig, load_conf
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.gradients.score import ScoreBased
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset

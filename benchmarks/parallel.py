@@ -29,8 +29,8 @@ from pag.diffusion.training import train as train_diffusion
 from pag.evaluation.autoattack import evaluate_autoattack
 from pag.evaluation.standard import quick
 from pag.foundation.allocator import keep_freed_memory
-from pag.foundation.config.conf import ClassifierConfig
 from pag.foundation.config.section import Norm
+from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.processes import count, from_first, is_first, joined, wait
 from pag.gradients.distillation.distill import distill
 from pag.gradients.score import GROUP, score_based_gradients

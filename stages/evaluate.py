@@ -19,9 +19,11 @@ from pag.evaluation.sanity import sanity_checks
 from pag.evaluation.standard import Budget, quick
 from pag.evaluation.trained import load_trained
 from pag.foundation.artifacts import ArtifactError, save_arrays, save_json
-from pag.foundation.config.conf import AttackConfig, Conf, EvaluationConfig, check_radius, load_conf
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.evaluation import AttackConfig, EvaluationConfig
 from pag.foundation.config.external import EXTERNAL, external_of
 from pag.foundation.config.params import load_params
+from pag.foundation.config.section import check_radius
 from pag.foundation.processes import is_first
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset, Split, load

@@ -6,9 +6,10 @@ import click
 
 from pag.datasets.preparation import prepare
 from pag.foundation.artifacts import load_json
-from pag.foundation.config.conf import EvaluationConfig, check_radius, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.evaluation import EvaluationConfig
 from pag.foundation.config.params import load_params, not_looked_at
-from pag.foundation.config.section import ConfigError
+from pag.foundation.config.section import ConfigError, check_radius
 from pag.images.dataset import ImageDataset, save
 from stages.shared import paths
 from stages.shared.attackable import square_attack_fits

@@ -12,8 +12,8 @@ from torch import nn
 from pag.classifiers import build
 from pag.classifiers.accuracy import accuracy
 from pag.foundation.artifacts import save_arrays, save_json
-from pag.foundation.config.conf import ClassifierConfig
 from pag.foundation.config.toy import ToyConfig, load_toy
+from pag.foundation.config.training import ClassifierConfig
 from pag.gradients.realizations import nearest_neighbour
 from pag.images.dataset import ImageDataset, load
 from pag.objectives.alignment.objective import Alignment

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from pag.classifiers import build
 from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, save_weights, sha256
-from pag.foundation.config.conf import AdversarialConfig, Conf, check_radius, load_conf
+from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of
-from pag.foundation.config.section import ConfigError
+from pag.foundation.config.section import ConfigError, check_radius
+from pag.foundation.config.training import AdversarialConfig
 from pag.foundation.processes import is_first
 from pag.images.dataset import ImageDataset, load
 from pag.training.batch import Batch, ClassGradients, Objective

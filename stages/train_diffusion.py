@@ -15,7 +15,8 @@ from pag.diffusion.model.trained import WEIGHTS, assemble
 from pag.diffusion.sampling import denoise_once, sample
 from pag.diffusion.training import TrainedDiffusion, train
 from pag.foundation.artifacts import atomic_directory, atomic_file, save_arrays, save_weights
-from pag.foundation.config.conf import DiffusionConfig, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.params import load_params
 from pag.foundation.processes import is_first
 from pag.foundation.scratch import Scratch

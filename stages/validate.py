@@ -13,12 +13,13 @@ import click
 from pag.classifiers import known_architectures
 from pag.evaluation.foolbox import ATTACKS
 from pag.foundation.artifacts import save_json
-from pag.foundation.config.conf import AlignedConfig, Conf, load_conf
+from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.external import external_of
 from pag.foundation.config.params import Params, load_params, not_looked_at
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError, nearest
 from pag.foundation.config.toy import load_toy
+from pag.foundation.config.training import AlignedConfig
 from pag.foundation.repository import repository
 from stages.shared import paths
 from stages.shared.command import run_stage

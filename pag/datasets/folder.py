@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from pag.datasets.decoding import decode_splits
 from pag.datasets.source import Source, SourceError, raw_root
 from pag.datasets.tree import FileTree
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 COMPANIONS = (".csv", ".db", ".html", ".ini", ".json", ".md", ".pdf", ".tsv", ".txt", ".xml", ".yaml", ".yml")

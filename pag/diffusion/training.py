@@ -12,7 +12,7 @@ from pag.diffusion.losses import NoisyBatch, diffusion_loss
 from pag.diffusion.model.images import to_signed
 from pag.diffusion.model.schedule import NoiseSchedule, timesteps_of
 from pag.diffusion.model.unet import build_unet
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.finite import MAX_LOSS, Watch
 from pag.foundation.global_batch import see_whole_batch
 from pag.foundation.interrupts import held

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.classifiers.accuracy import accuracy
-from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.finite import MAX_LOSS, Watch
 from pag.foundation.global_batch import see_whole_batch
 from pag.foundation.interrupts import held

@@ -16,7 +16,8 @@ import click
 from ruamel.yaml import YAML
 
 from pag.datasets.preparation import prepare
-from pag.foundation.config.conf import Conf, DataConfig
+from pag.foundation.config.conf import Conf
+from pag.foundation.config.data import DataConfig
 from pag.foundation.config.params import load_params
 from pag.foundation.config.section import ConfigError, check
 from pag.images.dataset import ImageDataset

@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pag.datasets.folder import files_of
 from pag.datasets.tree import FileTree
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.foundation.config.section import ConfigError
 from stages.shared.attackable import square_attack_fits
 

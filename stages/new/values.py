@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.images.dataset import ImageDataset
 
 

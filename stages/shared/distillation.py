@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pag.foundation.artifacts import save_arrays
-from pag.foundation.config.conf import DistillConfig
+from pag.foundation.config.diffusion import DistillConfig
 from pag.foundation.processes import is_first
 from pag.foundation.scratch import Scratch
 from pag.gradients.distillation.distill import Gradients, distill, preview

@@ -12,7 +12,7 @@ from pag.datasets import decoding
 from pag.datasets.folder import read
 from pag.datasets.preparation import prepare
 from pag.datasets.source import Source, SourceError
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.images.balance import balanced
 
 

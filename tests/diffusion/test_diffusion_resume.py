@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pag.diffusion import training
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import ImageDataset, Split
 

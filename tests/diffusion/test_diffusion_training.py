@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pag.diffusion import training
 from pag.diffusion.model.schedule import timesteps_of
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.images.dataset import ImageDataset, Split
 
 SIZES: dict[str, Any] = {"channels": 8, "multipliers": [1, 1], "blocks": 1, "attention": [], "head_dim": 8}

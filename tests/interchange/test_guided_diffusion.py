@@ -14,7 +14,7 @@ from pag.diffusion.model.schedule import NoiseSchedule
 from pag.diffusion.model.trained import DiffusionModel, assemble
 from pag.diffusion.model.unet import ClassConditionalUNet, build_unet
 from pag.foundation.artifacts import sha256
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.section import ConfigError
 from pag.foundation.seeding import generator
 from pag.gradients.score import score_based_gradients

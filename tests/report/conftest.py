@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from pag.foundation.artifacts import load_json, save_arrays, save_json
-from pag.foundation.config.conf import AdversarialConfig, Conf, EvaluationConfig, load_conf
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.evaluation import EvaluationConfig
 from pag.foundation.config.params import Params, load_params
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError
+from pag.foundation.config.training import AdversarialConfig
 
 ROOT = Path(__file__).parents[2]
 LISTS: dict[str, Any] = {

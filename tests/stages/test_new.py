@@ -13,7 +13,8 @@ from workspace import ROOT, Workspace
 
 from pag.classifiers import build
 from pag.diffusion.model.unet import build_unet
-from pag.foundation.config.conf import DiffusionConfig, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.params import load_params
 from pag.foundation.config.section import read_yaml
 from stages.new.values import CPU, GPU, conf_of, diffusion, threat_models
@@ -138,7 +139,8 @@ def test_the_networks_fit_every_side(side: int) -> None:
 @pytest.mark.parametrize("scale", [CPU, GPU], ids=["cpu", "gpu"])
 def test_the_values_of_both_machines_are_valid(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, scale) -> None:
     from pag.datasets.preparation import prepare
-    from pag.foundation.config.conf import Conf, DataConfig
+    from pag.foundation.config.conf import Conf
+    from pag.foundation.config.data import DataConfig
     from pag.foundation.config.section import check
 
     monkeypatch.chdir(workspace.folder)

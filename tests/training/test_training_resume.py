@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.foundation import interrupts
-from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import Split
 from pag.objectives.baselines.cross_entropy import cross_entropy
