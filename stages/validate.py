@@ -6,18 +6,21 @@ defaults, goes to data/parameters.json.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
 from pag.classifiers import known_architectures
 from pag.evaluation.foolbox import ATTACKS
 from pag.foundation.artifacts import save_json
-from pag.foundation.config.conf import AlignedConfig, Conf, load_conf
+from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.external import external_of
 from pag.foundation.config.params import Params, load_params, not_looked_at
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError, nearest
 from pag.foundation.config.toy import load_toy
+from pag.foundation.config.training import AlignedConfig
+from pag.foundation.repository import repository
 from stages.shared import paths
 from stages.shared.command import run_stage
 
@@ -27,6 +30,7 @@ def main() -> None:
     params = load_params()
     require_known("params.yaml: archs", params.archs, known_architectures(params.archs))
     for dataset in params.datasets:
+        require_copied(dataset)
         conf = load_conf(dataset)
         if conf.data.root is not None and dataset not in params.raw:
             raise not_looked_at(dataset)
@@ -35,6 +39,16 @@ def main() -> None:
     save_json(
         paths.PARAMETERS, {name: section.model_dump(mode="json", by_alias=True) for name, section in checked.items()}
     )
+
+
+def require_copied(dataset: str) -> None:
+    """A queued experiment runs in a copy of what git knows, which a new conf may not be among."""
+    path = Path("conf") / f"{dataset}.yaml"
+    if not path.exists() and (repository() / path).exists():
+        raise ConfigError(
+            f"{path} is not in this experiment's copy of the repository, as git does not know it: `git add {path}`, "
+            "then queue the experiment again"
+        )
 
 
 def check_names(params: Params, conf: Conf, dataset: str) -> None:

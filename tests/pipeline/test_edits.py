@@ -31,6 +31,8 @@ EDITS: dict[str, set[str]] = {
     "pag/datasets/folder.py": {"prepare"},
     "pag/training/augment.py": TRAIN | {"toy"},
     "pag/diffusion/training.py": {"train_diffusion"},
+    "pag/diffusion/guided.py": {"train_diffusion"},
+    "pag/interchange/card.py": set(),
     "pag/diffusion/model/schedule.py": {"train_diffusion", "distill_sbg", "noise_levels"},
     "pag/gradients/distillation/store_writer.py": DISTILL,
     "pag/store/reader.py": ALIGNED | EVALUATE,

@@ -41,6 +41,11 @@ class Params(Section):
     def _something_runs(self) -> "Params":
         if not (self.datasets or self.point_sets):
             raise ValueError("datasets and point_sets: both are empty, expected something to run on")
+        if self.datasets and not (self.methods() or self.variants or self.externals or self.noise_level_figures):
+            raise ValueError(
+                f"datasets: nothing is run on {', '.join(self.datasets)}, expected baselines, realizations, robust, "
+                "variants, externals or noise_level_figures"
+            )
         if self.robust and not self.robust_realizations:
             raise ValueError(f"robust_realizations: empty, expected what is added to {', '.join(self.robust)}")
         return self

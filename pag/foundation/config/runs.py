@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from pag.foundation.config.conf import AlignmentConfig, Conf
+from pag.foundation.config.conf import Conf
 from pag.foundation.config.params import Params
 from pag.foundation.config.section import (
     Baseline,
@@ -26,6 +26,7 @@ from pag.foundation.config.section import (
     check,
     nearest,
 )
+from pag.foundation.config.training import AlignmentConfig
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # a dot would split DVC's parameter keys
 
