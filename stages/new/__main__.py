@@ -30,7 +30,7 @@ from stages.shared.device import best_device, hardware
 
 HEADER = """\
 # Written by `python -m stages.new`: values to start from, sized by the images and by the machine ({machine}).
-# Every key, its unit and its range: pag/foundation/config/conf.py.
+# Every key, its unit and its range: pag/foundation/config.
 """
 
 
