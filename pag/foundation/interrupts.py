@@ -1,7 +1,8 @@
 """SIGINT and SIGTERM: they raise `Interrupted`, at once or, where a loop asks for it, between two of its steps.
 
 In the middle of a step weights, statistics and counters do not belong together, so nothing can be saved there. A loop
-runs under `held` and looks at `waiting` after each step. A second signal does not wait.
+runs under `held` and looks at `waiting` after each step. SIGINT does not wait a second time; SIGTERM says nothing new
+then, since a scheduler sends it to a launcher and to its processes, and the launcher passes it on.
 """
 
 import signal
@@ -68,5 +69,5 @@ def exit_code() -> int:
 def _receive(number: int, frame: FrameType | None) -> None:
     global _received
     first, _received = _received is None, number
-    if not (_holders and first):
+    if not _holders if first else number == signal.SIGINT:
         raise Interrupted

@@ -1,11 +1,13 @@
 """What the pages say, before it is Markdown or HTML: facts, tables, findings, warnings."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 import pandas as pd
 
 from pag.foundation.config.conf import Conf
+from pag.foundation.config.external import EXTERNAL
 from pag.foundation.config.params import Params
 from pag.report import tables
 from pag.report.formats import METHOD_NAMES, REALIZATION_NAMES, Table, method_name
@@ -16,6 +18,7 @@ from pag.report.results import Results, Run
 from pag.report.rules import CERTAINTY, CHANCE, CLAIMS, Claim
 from pag.report.studies import study_tables
 
+MAIN = ("main", "external")  # all but variants
 TITLE = "Do perceptually aligned gradients imply robustness? Measured results"
 
 
@@ -25,7 +28,7 @@ class Group:
 
     dataset: str
     arch: str
-    runs: tuple[Run, ...]  # methods and variants
+    runs: tuple[Run, ...]  # methods and variants, or networks of others
     scores: pd.DataFrame  # theirs
     note: str  # what must stand beside all of it, e.g. "JPEG copy"; empty: nothing
     tables: tuple[Table, ...]
@@ -37,6 +40,15 @@ class Group:
     @property
     def name(self) -> str:
         return f"{self.dataset}-{self.arch}"
+
+    @property
+    def main(self) -> list[Run]:
+        """Those of the group's first table."""
+        return [run for run in self.runs if run.study in MAIN]
+
+    @property
+    def main_scores(self) -> pd.DataFrame:
+        return self.scores[self.scores["run"].isin(MAIN)]
 
 
 @dataclass(frozen=True)
@@ -82,9 +94,9 @@ class Content:
 def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Content:
     scores = results.scores
     toy = scores[scores["dataset"] == "toy"]
-    runs = (*results.runs, *results.variants)
+    runs = (*results.runs, *results.variants, *results.externals)
     there = {(run.dataset, run.arch) for run in runs}
-    keys = [(dataset, arch) for dataset in params.datasets for arch in params.archs if (dataset, arch) in there]
+    keys = [key for key in product(params.datasets, (*params.archs, EXTERNAL)) if key in there]
     of_paper, absent = paper_tables(scores)
     return Content(
         params,
@@ -96,7 +108,7 @@ def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Cont
         tuple(judge(scores)),
         tuple(of_paper),
         tuple(absent),
-        tuple(f"{label(run)}: {flag}" for run in runs for flag in run.metrics.flags),
+        tuple(f"{label(run)}: {flag}" for run in runs for flag in run.metrics.warnings),
         tuple(dict.fromkeys(f"{run.dataset}: {note}" for run in runs for note in run.metrics.notes)),
         tuple(
             (label(r), check.passed, f"{check.name}: {check.detail}") for r in runs for check in r.metrics.sanity or ()
@@ -111,14 +123,16 @@ def label(run: Run) -> str:
 def _facts(params: Params, runs: Sequence[Run]) -> list[tuple[str, str]]:
     used = {part for run in runs for part in run.method.split("+")}
     aligned = [f"{METHOD_NAMES[name]}, {words}" for name, words in REALIZATION_NAMES.items() if name in used]
+    seeds = [run.metrics.seed for run in runs]
     facts = [
         ("The paper", load_paper()["about"]["source"]),
         ("Datasets", ", ".join(params.datasets)),
         ("Architectures", ", ".join(params.archs)),
-        ("Training seed", ", ".join(dict.fromkeys(str(run.metrics.seed) for run in runs))),
+        ("Training seed", ", ".join(dict.fromkeys(str(seed) for seed in seeds if seed is not None))),
         ("Methods", ", ".join(method_name(method) for method in params.methods())),
         ("Aligned with", "; ".join(aligned)),
         ("Variants", ", ".join(params.variants)),
+        ("Networks of others", ", ".join(params.externals)),
         ("Machine", "; ".join(dict.fromkeys(run.metrics.hardware for run in runs))),
         (
             "Robust accuracy",
@@ -133,13 +147,15 @@ def _group(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -
     own = tuple(run for run in runs if (run.dataset, run.arch) == (dataset, arch))
     of_group = scores[(scores["dataset"] == dataset) & (scores["arch"] == arch)]
     notes = dict.fromkeys(run.metrics.note for run in own if run.metrics.note)
-    main = [run for run in own if run.study == "main"]
-    drawn: list[Table | None] = []
-    if main:
-        of_main = of_group[of_group["run"] == "main"]
-        drawn.append(tables.accuracy_table(dataset, arch, main, of_main))
-        drawn.append(tables.foolbox_table(dataset, arch, main, of_main))
-    drawn += study_tables(own, of_group)
-    timed = [run for run in own if run.metrics.train_seconds is not None]
-    drawn.append(tables.cost_table(dataset, arch, timed) if timed else None)
-    return Group(dataset, arch, own, of_group, "; ".join(notes), tuple(table for table in drawn if table))
+    group = Group(dataset, arch, own, of_group, "; ".join(notes), ())
+    return replace(group, tables=tuple(table for table in _tables(group) if table))
+
+
+def _tables(group: Group) -> Iterator[Table | None]:
+    names = group.dataset, group.arch
+    if group.main:
+        yield tables.accuracy_table(*names, group.main, group.main_scores)
+        yield tables.foolbox_table(*names, group.main, group.main_scores)
+    yield from study_tables(group.runs, group.scores)
+    if timed := [run for run in group.runs if run.metrics.train_seconds is not None]:
+        yield tables.cost_table(*names, timed)

@@ -10,6 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from pag.foundation.config.external import EXTERNAL
 from pag.foundation.config.params import Params
 from pag.report import arrays
 from pag.report.arrays import ToyMap
@@ -60,7 +61,8 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
         alt = f"Training loss of the diffusion model of {dataset}, and its {diffusion.kind}, a column per class."
         drawn = diffusion_figure(dataset, diffusion)
         yield Illustration(f"{dataset}-diffusion", dataset, caption, drawn, "pictures", alt)
-        scores = results.scores[results.scores["dataset"] == dataset]
+        external = results.scores["run"] == "external"
+        scores = results.scores[(results.scores["dataset"] == dataset) & ~external]
         main = scores[scores["run"] == "main"]
         if len(main):
             for arch in params.archs:
@@ -68,6 +70,9 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
                 yield from _targets(dataset, arch, params.methods(), home)
                 yield _large_eps(dataset, arch, methods, home, f"{dataset}-{arch}-large-eps")
                 yield _classifier_gradients(dataset, arch, methods, home)
+        if others := {run.name: run.name for run in results.externals if run.dataset == dataset}:
+            yield _large_eps(dataset, EXTERNAL, others, home, f"{dataset}-{EXTERNAL}-large-eps")
+            yield _classifier_gradients(dataset, EXTERNAL, others, home)
         yield from _scatters(dataset, scores)
         for arch in dict.fromkeys(scores["arch"]):
             yield from _curves(dataset, arch, results)

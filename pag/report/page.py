@@ -23,7 +23,7 @@ def write_report(params: Params, confs: dict[str, Conf], results_folder: Path, o
     Args:
         params: the experiment; its lists say which results are reported, whatever else lies in the folder.
         confs: the conf of each dataset of `params`.
-        results_folder: holds metrics/, arrays/ and, where the trainings took place here, timings/ and curves/.
+        results_folder: holds records/, arrays/ and, where the trainings took place here, timings/ and curves/.
 
     Raises ArtifactError, and leaves an earlier report as it was, when a listed result is missing or damaged.
     """
@@ -47,9 +47,8 @@ def write_report(params: Params, confs: dict[str, Conf], results_folder: Path, o
 def _write_tables(content: Content, folder: Path) -> None:
     (folder / "all.csv").write_text(tables.csv(tables.tidy_table(content.results.scores)), encoding="utf-8")
     for group in content.groups:
-        main = [run for run in group.runs if run.study == "main"]
-        wide = tables.wide_table(main, group.scores[group.scores["run"] == "main"])
-        if main:
+        if group.main:
+            wide = tables.wide_table(group.main, group.main_scores)
             (folder / f"{group.name}.csv").write_text(tables.csv(wide), encoding="utf-8")
     toy = [content.toy] if content.toy else []
     for table in (*(table for group in content.groups for table in group.tables), *toy, *content.paper):
@@ -79,9 +78,8 @@ def markdown_page(content: Content, shown: Sequence[Illustration]) -> str:
 
 def _group(group: Group) -> list[str]:
     about = load_paper()["about"]
-    main = any(run.study == "main" for run in group.runs)
     parts = [f"### {group.title}"]
-    parts += [f"Note: {about[group.dataset]}."] if main and group.dataset in about else []
+    parts += [f"Note: {about[group.dataset]}."] if group.main and group.dataset in about else []
     for table in group.tables:
         parts += _table(table, "####")
         if table.name == group.name:

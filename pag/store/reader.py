@@ -32,6 +32,7 @@ from pag.foundation.artifacts import ArtifactError
 from pag.store.format.quantization import unpack
 from pag.store.format.record import DAMAGED, Record, load_record
 from pag.store.format.shards import DIRECTIONS, Layout, MappedShards, Shape, StreamedShards
+from pag.store.remote import Remote, RemoteShards, is_remote
 
 MAX_RESIDENT_BYTES = 2 << 30
 
@@ -43,8 +44,10 @@ class GradientStore:
     within a few batches, so damage is found before hours of training, not after.
     """
 
-    def __init__(self, record: Record, max_resident_bytes: int = MAX_RESIDENT_BYTES) -> None:
-        self.path, self.max_resident_bytes = record.path, max_resident_bytes
+    def __init__(
+        self, record: Record, max_resident_bytes: int = MAX_RESIDENT_BYTES, remote: Remote | None = None
+    ) -> None:
+        self.path, self.max_resident_bytes, self._remote = record.path, max_resident_bytes, remote
         if DIRECTIONS not in record.files:
             raise ArtifactError(
                 f"{self.path} has no directions, they are computed from the images: "
@@ -57,27 +60,42 @@ class GradientStore:
         self._digests = [record.files[self.layout.file(shard)][1] for shard in range(self.layout.num_shards)]
         self._unverified = set(range(self.layout.num_shards))
         fits = self.layout.total_bytes() <= max_resident_bytes
-        self._shards = (MappedShards if fits else StreamedShards)(self.path, self.layout)
+        self._shards: MappedShards | StreamedShards
+        if remote is not None:
+            self._shards = RemoteShards(remote, record, self.layout)
+        else:
+            self._shards = (MappedShards if fits else StreamedShards)(self.path, self.layout)
 
     @classmethod
     def open(
-        cls, path: str | Path, expect: Mapping[str, Any] | None = None, max_resident_bytes: int = MAX_RESIDENT_BYTES
+        cls,
+        path: str | Path,
+        expect: Mapping[str, Any] | None = None,
+        max_resident_bytes: int = MAX_RESIDENT_BYTES,
+        *,
+        cache: Path | None = None,
+        max_cached_bytes: int | None = None,
     ) -> "GradientStore":
-        """The store at `path`.
+        """The store at `path`: a folder, or an address in object storage (s3://…).
 
         expect: attributes that it must have, for instance the dataset's hash; `num_images`, `num_classes`,
             `image_shape` and `bits` are there in every store.
         max_resident_bytes: a store up to this size is memory-mapped, so that as much may become resident. A larger
-            one is read call by call and leaves nothing resident but the batch.
+            one, and one from object storage, is read call by call and leaves nothing resident but the batch.
+        cache, max_cached_bytes: where copies of the shards of object storage lie (None: ~/.cache/pag/stores), and how
+            many bytes of them (None: as many as the disk has room for); the rest is read from there each time.
         Raises ArtifactError when it is incomplete, damaged, or of something else than expected.
         """
+        if is_remote(path):
+            remote = Remote(str(path), cache, max_cached_bytes)
+            return cls(remote.record(expect), max_resident_bytes, remote)
         return cls(load_record(Path(path), expect), max_resident_bytes)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return GradientStore.open, (self.path, None, self.max_resident_bytes)
+        return _reopened, (self.path, self.max_resident_bytes, self._remote)
 
     def read(self, indices: ArrayLike, target_classes: ArrayLike) -> np.ndarray:
         """Directions of images `indices` (B,) towards `target_classes` (B, k): a new int8 array (B, k, C, H, W).
@@ -99,10 +117,20 @@ class GradientStore:
         return self.read(indices, np.broadcast_to(np.arange(self.shape[1]), (len(indices), self.shape[1])))
 
     def _verify(self, indices: np.ndarray) -> None:
-        for shard in self._unverified.intersection((indices // self.layout.images_per_shard).tolist()):
+        touched = self._unverified.intersection((indices // self.layout.images_per_shard).tolist())
+        if isinstance(self._shards, RemoteShards):
+            self._shards.fetch(touched)  # which compares what it copies
+            self._unverified -= touched
+            return
+        for shard in touched:
             if self._shards.sha256(shard) != self._digests[shard]:
                 raise ArtifactError(f"{self.path / self.layout.file(shard)} {DAMAGED}")
             self._unverified.discard(shard)
+
+
+def _reopened(path: Path, max_resident_bytes: int, remote: Remote | None) -> GradientStore:
+    record = load_record(path) if remote is None else remote.record(None)
+    return GradientStore(record, max_resident_bytes, remote)
 
 
 def as_rows(indices: ArrayLike, target_classes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -162,9 +162,11 @@ def test_a_signal_saves_between_two_steps(number: int, code: int, tmp_path: Path
     assert states[0] == 0 < states[1]
 
 
-def test_a_second_signal_does_not_wait() -> None:
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_does_not_wait(first: int) -> None:
     with pytest.raises(Interrupted), interrupts.handled(), interrupts.held():
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(first)
         assert interrupts.waiting()
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # to all processes of a job, and passed on by their launcher
+        signal.raise_signal(signal.SIGINT)
         pytest.fail("it waited")

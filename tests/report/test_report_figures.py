@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from pag.foundation.artifacts import ArtifactError
+from pag.foundation.artifacts import ArtifactError, save_arrays
 from pag.report import arrays, style
 from pag.report.figures import illustrations
 from pag.report.grids import Panel, diffusion_figure, targets_figure
@@ -152,7 +152,7 @@ def test_combined_methods_share_the_colour_of_their_robust_part():
 
 def save(path, **content):
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **content)
+    save_arrays(path, content)
     return path
 
 

@@ -42,7 +42,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_report_is_complete_and_the_same_every_time(experiment):
-    experiment.change("cm", autoattack_warnings=["Square Attack improves by 0.4 %"])
+    experiment.change("cm", warnings=["Square Attack improves by 0.4 %"])
     out = write(experiment)
     tables = [f"tables/{name}" for name in ("all.csv", "digits-cnn.csv", *(f"{name}.tex" for name in TABLES))]
     figures = [f"figures/{name}.png" for name in FIGURES] + [f"figures/{name}.svg" for name in CHARTS]
@@ -63,7 +63,7 @@ def test_report_is_complete_and_the_same_every_time(experiment):
 
 def test_without_an_alignment_there_is_no_figure_of_it(experiment):
     assert "figures/digits-alignment.png" in (write(experiment) / "report.md").read_text()
-    for content in (experiment.folder / "metrics" / "digits").rglob("*.json"):
+    for content in (experiment.folder / "records" / "digits").rglob("*.json"):
         save_json(content, load_json(content, sealed=True) | {"alignment": None}, sealed=True)
     assert "figures/digits-alignment.png" not in (write(experiment) / "report.md").read_text()
 
@@ -104,8 +104,8 @@ def test_our_notes_and_the_sanity_checks_stand_apart_from_what_autoattack_flagge
     flag = "L2 0.5: Square Attack improves by 0.4 %"
     page = markdown(experiment)
     assert "## Sanity checks" not in page
-    experiment.change("cm", autoattack_warnings=[note])
-    experiment.change("nn", autoattack_warnings=[note, flag])
+    experiment.change("cm", notes=[note])
+    experiment.change("nn", notes=[note], warnings=[flag])
     checks = [("L2: a large radius breaks everything", True, "0.0% at 4"), ("L2: rising", False, "1% at 1, 2% at 2")]
     experiment.change("sbg", sanity=[dict(zip(("name", "passed", "detail"), check, strict=True)) for check in checks])
     page = markdown(experiment)

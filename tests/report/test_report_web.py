@@ -127,7 +127,7 @@ def test_names_are_no_markup(experiment) -> None:
 def test_what_was_not_recorded_is_left_out(experiment) -> None:
     assert "Time of a training step" in html(experiment)
     experiment.lists |= {"point_sets": []}
-    for path in (experiment.folder / "metrics/digits/cnn").glob("*.json"):
+    for path in (experiment.folder / "records/digits/cnn").glob("*.json"):
         experiment.change(path.stem, train_seconds=None, seconds_per_step=None, alignment=None)
     text = html(experiment)
     for absent in ("Training curves", "Time of a training step", 'id="toy"', "Alignment against robustness"):

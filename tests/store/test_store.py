@@ -3,6 +3,8 @@
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,13 +13,15 @@ import pytest
 import torch
 import zarr
 
-from pag.foundation.artifacts import ArtifactError
-from pag.gradients.distillation.store_writer import StoreWriter, required_bytes
+from pag.foundation.artifacts import ArtifactError, sha256
+from pag.gradients.distillation.store_writer import StoreWriter, _create_array, required_bytes
 from pag.store.format import shards
 from pag.store.format.quantization import quantize, unpack
-from pag.store.format.shards import Layout, MappedShards, StreamedShards
+from pag.store.format.record import describe, fingerprint, save_record
+from pag.store.format.shards import DIRECTIONS, Layout, MappedShards, StreamedShards
 from pag.store.reader import GradientStore
 
+ROOT = Path(__file__).resolve().parents[2]
 ATTRIBUTES = {"dataset_hash": "d" * 64, "realization": "sbg", "diffusion_sha256": "w" * 64, "t": 1983}
 DIGITS, SQUARE, ODD, MANY = (43, 10, 1, 8, 8), (23, 4, 3, 16, 16), (9, 3, 1, 31, 31), (4, 200, 3, 16, 16)
 SHAPES = pytest.mark.parametrize("shape", [DIGITS, SQUARE, ODD, MANY], ids=["digits", "square", "odd", "many-classes"])
@@ -326,3 +330,46 @@ def test_a_store_travels_to_other_processes(tmp_path: Path, max_resident_bytes: 
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).read_all_classes([22, 3]), expected)
     with get_context("fork").Pool(1) as pool:
         np.testing.assert_array_equal(pool.apply(read_in_worker, (store, [22, 3])), expected)
+
+
+TINY_IMAGENET = (100_000, 200, 3, 64, 64)
+READ_THERE = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np
+from pag.store.reader import GradientStore
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+store, rng = GradientStore.open(Path(sys.argv[1])), np.random.default_rng(0)
+for _ in range(3):
+    read = store.read(rng.integers(0, len(store), 3), rng.integers(0, store.shape[1], (3, 10)))
+    assert read.shape == (3, 10, 3, 64, 64) and not read.any()
+print(json.dumps({"peak": peak() - before, "opened": len(store)}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs sparse files")
+def test_a_store_of_tiny_imagenet_takes_no_more_memory(tmp_path: Path, monkeypatch, record_property) -> None:
+    """100,000 images × 200 classes in 4 bits: 123 GB, of which the disk holds the metadata alone."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 128 << 20)
+    layout, path = Layout(TINY_IMAGENET, 4), tmp_path / "store"
+    path.mkdir()
+    _create_array(path, layout)
+    files, digests = {DIRECTIONS: fingerprint(path / DIRECTIONS)}, {}
+    for shard in range(layout.num_shards):
+        file, size = path / layout.file(shard), layout.shard_bytes(shard)
+        file.parent.mkdir(parents=True)
+        with open(file, "wb") as hole:
+            hole.truncate(size)
+        digests[size] = digests.get(size) or sha256(file)  # all alike: nothing but zeros
+        files[layout.file(shard)] = (size, digests[size])
+    save_record(path, describe(ATTRIBUTES, TINY_IMAGENET, 4), files)
+    assert layout.total_bytes() > 121e9 and sum(file.stat().st_blocks for file in path.rglob("*")) * 512 < 20e6
+    done = subprocess.run(
+        [sys.executable, "-c", READ_THERE, str(path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    peak = json.loads(done.stdout)["peak"]
+    record_property("peak_bytes", peak)
+    print(f"peak memory of reading: {peak / 1e6:.1f} MB")
+    assert peak < 32 << 20

@@ -41,7 +41,7 @@ def variable(method: str) -> str:
 
 def accuracy_charts(group: Group) -> list[Chart]:
     """Clean and robust accuracy of the main runs as bars with standard errors, a chart per threat model."""
-    main = group.scores[group.scores["run"] == "main"]
+    main = group.main_scores
     charts: list[Chart] = []
     for (measure, norm, eps), own in main[main["measure"].isin(["clean", "robust"])].groupby(
         ["measure", "norm", "eps"], sort=False, dropna=False
@@ -56,7 +56,7 @@ def accuracy_charts(group: Group) -> list[Chart]:
 
 def radius_charts(group: Group) -> list[Chart]:
     """AutoAttack's accuracy over the radius, a chart per norm; 0 stands for no attack."""
-    main = group.scores[(group.scores["run"] == "main") & group.scores["measure"].isin(["clean_attacked", "robust"])]
+    main = group.main_scores[group.main_scores["measure"].isin(["clean_attacked", "robust"])]
     charts: list[Chart] = []
     for norm in dict.fromkeys(main["norm"].dropna()):
         own = main[(main["norm"] == norm) | (main["measure"] == "clean_attacked")]

@@ -62,14 +62,14 @@ def save_record(folder: Path, content: Mapping[str, Any], files: Mapping[str, tu
     save_json(folder / GROUP, {"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
-def load_record(path: Path, expect: Mapping[str, Any] | None = None) -> Record:
-    """The record of the folder `path`, every file's presence and size checked against it.
+def load_record(path: Path, expect: Mapping[str, Any] | None = None, present: bool = True) -> Record:
+    """The record of the folder `path`, every file's presence and size checked against it, if they must be `present`.
 
     expect: attributes that it must have. Raises ArtifactError with one line when the folder is missing, incomplete,
     damaged, or of something else than expected.
     """
     record = _read(path)
-    for name, (size, _) in record.files.items():
+    for name, (size, _) in record.files.items() if present else ():
         file = path / name
         if not file.exists():
             raise ArtifactError(f"{path} is incomplete, it has no {name}: run `dvc repro`, which makes it anew")

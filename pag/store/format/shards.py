@@ -166,7 +166,7 @@ class StreamedShards:
     def __init__(self, folder: Path, layout: Layout) -> None:
         self._folder, self._layout = folder, layout
         files = [os.open(folder / layout.file(shard), os.O_RDONLY) for shard in range(layout.num_shards)]
-        weakref.finalize(self, _close, files)
+        weakref.finalize(self, close, files)
         self._files = np.array(files)
 
     def gather(self, indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -220,6 +220,6 @@ def _map(path: Path) -> mmap.mmap:
     return pages
 
 
-def _close(files: list[int]) -> None:
+def close(files: list[int]) -> None:
     for file in files:
         os.close(file)

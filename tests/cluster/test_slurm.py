@@ -1,0 +1,128 @@
+"""docs/slurm.sh with the variables that SLURM sets and commands in the place of its own: two nodes are two processes
+of this machine, on loopback. What stands in for DVC says how it was called, and runs a stage as DVC does."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "docs/slurm.sh"
+
+COMMANDS = {
+    # like SLURM's, one task a node with its number, each in a session of its own; SIGTERM kills them
+    "srun": """
+while [[ $1 == --* ]]; do shift; done
+trap 'kill -KILL -- $(sed s/^/-/ "$FAKE/tasks"); exit 1' TERM
+for ((node = 0; node < SLURM_JOB_NUM_NODES; node++)); do
+    SLURM_NODEID=$node SLURM_PROCID=$node setsid "$@" & tasks+=($!)
+done
+printf '%s\\n' "${tasks[@]}" > "$FAKE/tasks"
+status=0
+for task in "${tasks[@]}"; do wait "$task" || status=$?; done
+rm -f "$FAKE/tasks"
+exit $status
+""",
+    "scontrol": """
+if [[ $1 == show ]]; then printf '127.0.0.1\\nelsewhere\\n'; else echo "$@" >> "$FAKE/requeued"; fi
+""",
+    # to every process of the tasks, the launcher's children too
+    "scancel": """
+[[ $1 == --signal=TERM ]] && for task in $(cat "$FAKE/tasks"); do kill -TERM "$task" $(pgrep -P "$task"); done
+""",
+    "dvc": """
+printf '%s\\n' "$@" > "$FAKE/arguments"
+echo "${OMP_NUM_THREADS:-}" > "$FAKE/threads"
+echo "${PAG_LAUNCHER:-}" > "$FAKE/launcher"
+if [[ -n ${PAG_LAUNCHER:-} ]]; then $PAG_LAUNCHER -m tests.cluster.slurm.steps "$FAKE"; fi
+""",
+}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    for name, text in COMMANDS.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "PAG_", "OMP_"))}
+    return kept | {"PATH": path, "FAKE": str(tmp_path), "SLURM_JOB_ID": "7", "PYTHONPATH": str(ROOT)}
+
+
+def submit(environment: dict[str, str], **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [SCRIPT, "digits-lambda"], cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=False
+    )
+
+
+def arguments(folder: Path) -> list[str]:
+    return (folder / "arguments").read_text().splitlines()
+
+
+@pytest.mark.parametrize(("index", "weight", "seed"), [(0, "0.5", "0"), (4, "1", "1"), (8, "2", "2")])
+def test_an_array_goes_over_weights_and_seeds(
+    index: int, weight: str, seed: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = submit(environment, SLURM_ARRAY_TASK_ID=str(index), SLURM_CPUS_PER_TASK="6")
+    assert done.returncode == 0, done.stderr
+    given = arguments(tmp_path)
+    assert given[:3] == ["exp", "run", "--temp"] and "-S" in given[3:]
+    assert given[-4:] == ["-S", f"lambda={weight}", "-S", f"training_seed={seed}"]
+    assert (tmp_path / "threads").read_text().strip() == "6"
+    assert (tmp_path / "launcher").read_text().strip() == ""
+
+
+def test_lists_of_ones_own_and_an_index_beyond_them(environment: dict[str, str], tmp_path: Path) -> None:
+    lists = {"LAMBDAS": "0.25", "SEEDS": "5 6"}
+    assert submit(environment, **lists, SLURM_ARRAY_TASK_ID="1").returncode == 0
+    assert arguments(tmp_path)[-3:] == ["lambda=0.25", "-S", "training_seed=6"]
+    beyond = submit(environment, **lists, SLURM_ARRAY_TASK_ID="2")
+    assert beyond.returncode == 2 and "expected --array=0-1" in beyond.stderr
+
+
+def test_several_gpus_of_a_node_share_its_cores(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "torchrun").write_text("#!/bin/sh\n")
+    (tmp_path / "torchrun").chmod(0o755)
+    assert submit(environment, SLURM_GPUS_ON_NODE="4", SLURM_CPUS_PER_TASK="16").returncode == 0
+    assert (tmp_path / "launcher").read_text().split() == ["torchrun", "--standalone", "--nproc-per-node=4"]
+    assert (tmp_path / "threads").read_text().strip() == "4"
+
+
+def test_the_directives_are_what_the_script_relies_on() -> None:
+    directives = [line.split()[1] for line in SCRIPT.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert {"--requeue", "--signal=B:TERM@60", "--open-mode=append", "--ntasks-per-node=1"} <= set(directives)
+
+
+def free_port() -> int:
+    """One of those that the script takes."""
+    for port in range(20000, 30000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all ports are taken")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="what stands in for scancel needs pgrep")
+def test_a_job_of_two_nodes_goes_on_after_preemption(environment: dict[str, str], tmp_path: Path) -> None:
+    port = free_port()
+    variables = {"SLURM_JOB_ID": str(port - 20000), "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "n[1-2]"}
+    environment |= variables
+    first = subprocess.Popen([SCRIPT, "digits-lambda"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    while "step 3 " not in (line := first.stdout.readline()):
+        assert line, first.wait()
+    first.send_signal(signal.SIGTERM)  # to the shell of the batch script alone
+    assert first.wait(60) != 0
+    states = {int((tmp_path / f"state-{node}").read_text()) for node in range(2)}
+    assert len(states) == 1 and 3 < max(states) < 40
+    assert (tmp_path / "requeued").read_text().split() == ["requeue", variables["SLURM_JOB_ID"]]
+    second = submit(environment)
+    assert second.returncode == 0, second.stderr
+    assert [int((tmp_path / f"done-{node}").read_text()) for node in range(2)] == [*states, *states]
