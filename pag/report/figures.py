@@ -58,7 +58,7 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
             yield _noise_levels(dataset, home)
         diffusion = arrays.read_diffusion(home / "diffusion.npz")
         caption = f"Training loss of the diffusion model, and {diffusion.kind}; columns are classes."
-        alt = f"Falling loss of the diffusion model of {dataset}, beside images that it draws, a column per class."
+        alt = f"Training loss of the diffusion model of {dataset}, and its {diffusion.kind}, a column per class."
         drawn = diffusion_figure(dataset, diffusion)
         yield Illustration(f"{dataset}-diffusion", dataset, caption, drawn, "pictures", alt)
         external = results.scores["run"] == "external"

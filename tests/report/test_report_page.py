@@ -8,6 +8,7 @@ from PIL import Image
 
 from pag.foundation.artifacts import ArtifactError, load_json, save_json
 from pag.report.content import content_of
+from pag.report.formats import Table
 from pag.report.page import markdown_page, write_report
 from pag.report.results import read_results
 
@@ -59,6 +60,16 @@ def test_report_is_complete_and_the_same_every_time(experiment):
         pixels = np.asarray(Image.open(out / "figures" / f"{name}.png").convert("L"))
         assert pixels.std() > 5  # not an empty sheet
         assert b"Software" not in (out / "figures" / f"{name}.png").read_bytes()
+
+
+def test_a_table_in_latex_is_booktabs_and_escaped() -> None:
+    table = Table("a", "", "", ["Method", "L∞ 8/255", "n_clean"], [["AT-L∞", "50.0 ± 3.5", "50 %"], ["A & B", "1", ""]])
+    lines = table.latex().splitlines()
+    assert [line for line in lines if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert r"\begin{tabular}{lrr}" in lines
+    assert r"Method & $L_\infty$ 8/255 & n\_clean \\" in lines
+    assert r"AT-$L_\infty$ & 50.0 $\pm$ 3.5 & 50 \% \\" in lines
+    assert r"A \& B & 1 &  \\" in lines
 
 
 def test_without_an_alignment_there_is_no_figure_of_it(experiment):

@@ -1,14 +1,18 @@
 """index.html in a browser: nothing fails, everything is there, and it fits a narrow screen."""
 
+import base64
+import io
 import shutil
 from collections.abc import Iterator
 
 import numpy
 import pytest
+from PIL import Image
 
 from pag.report.content import Content, content_of
 from pag.report.page import write_report
 from pag.report.results import read_results
+from pag.report.web import page as web
 from pag.report.web.page import web_page
 from pag.report.web.provenance import provenance
 
@@ -144,6 +148,19 @@ def test_provenance_names_hashes_parameters_and_versions(experiment) -> None:
     assert values["conf/digits.yaml: classifier.epochs"] == str(confs["digits"].classifier.epochs)
     assert "conf/digits.yaml: data.allow_dark" not in values  # it has its default
     assert ["numpy", numpy.__version__] in found["versions"].rows
+
+
+def test_pictures_are_without_loss_where_they_fit(tmp_path, monkeypatch) -> None:
+    pixels = numpy.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=numpy.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    pictures, without_loss = web._embedded([tmp_path / "noise.png"])
+    source = pictures["noise"].source.partition(",")[2]
+    assert without_loss
+    assert (numpy.asarray(Image.open(io.BytesIO(base64.b64decode(source)))) == pixels).all()
+    monkeypatch.setattr(web, "PICTURES", len(source) // 2)
+    pictures, without_loss = web._embedded([tmp_path / "noise.png"])
+    assert not without_loss
+    assert len(pictures["noise"].source) <= len(source) // 2
 
 
 def content(experiment) -> Content:
