@@ -17,7 +17,8 @@ import torch
 
 from benchmarks.harness import measure, report
 from pag.diffusion.training import Trainer
-from pag.foundation.config.conf import DiffusionConfig, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.images.dataset import ImageDataset, Split
 from stages.shared.device import best_device
 

@@ -15,7 +15,7 @@ import torch
 from benchmarks.harness import measure, report
 from pag.diffusion.model.schedule import NoiseSchedule, gradient_t
 from pag.diffusion.model.unet import build_unet
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.gradients.distillation.distill import Gradients, distill
 from pag.gradients.realizations import class_mean, nearest_neighbour, one_image
 from pag.gradients.score import GROUP, score_based_gradients

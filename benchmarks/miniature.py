@@ -1,6 +1,7 @@
 """The whole pipeline through DVC on a few steps of everything, in a temporary copy: does every stage run?
 
     python -m benchmarks.miniature [digits …]                 the experiment of params.yaml on these datasets
+    python -m benchmarks.miniature --first-look               vanilla and SBG on digits alone
     python -m benchmarks.miniature --preset table1 …          presets, as `dvc exp run $(python -m stages.preset …)`
     python -m benchmarks.miniature --preset all
 
@@ -43,6 +44,7 @@ CONF: dict[str, dict[str, Any]] = {
         "threat_models": {"L2": [0.5], "Linf": [0.1]},
     },
 }
+FIRST_LOOK = {"baselines": ["vanilla"], "heuristics": [], "realizations": ["sbg"], "robust": [], "point_sets": []}
 TOY = {"samples_per_mode": 50, "epochs": 2, "seeds": 2, "nn_candidates": 20}
 
 # And for the presets of the paper's datasets, in addition.
@@ -145,11 +147,11 @@ def run(folder: Path, command: Sequence[str], prefix: str = "") -> str:
     return "".join(lines)
 
 
-def run_datasets(datasets: list[str]) -> None:
+def run_datasets(datasets: list[str], params: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_repository(folder)
-        shrink(folder, datasets, {})
+        shrink(folder, datasets, params)
         dvc(folder, "repro")
         assert "up to date" in dvc(folder, "repro"), "a second `dvc repro` found something to do"
         assert (folder / "results/report/report.md").is_file()
@@ -227,14 +229,15 @@ def _check_report(folder: Path, preset: Preset) -> None:
 @click.command()
 @click.argument("datasets", nargs=-1)
 @click.option("--preset", "presets", multiple=True, help="a name of presets/, or all; may be repeated")
-def main(datasets: tuple[str, ...], presets: tuple[str, ...]) -> None:
+@click.option("--first-look", is_flag=True, help="of params.yaml only vanilla and SBG")
+def main(datasets: tuple[str, ...], presets: tuple[str, ...], first_look: bool) -> None:
     start = time.perf_counter()
     try:
         if presets:
             os.environ.setdefault("OMP_NUM_THREADS", "1")  # two copies are at work at a time
             run_presets(names(ROOT / "presets") if "all" in presets else list(presets))
         if datasets or not presets:
-            run_datasets(list(datasets or ["digits"]))
+            run_datasets(list(datasets or ["digits"]), FIRST_LOOK if first_look else {})
     except subprocess.CalledProcessError as error:
         raise click.ClickException(f"{shlex.join(error.cmd)} failed with exit status {error.returncode}") from None
     except ConfigError as error:

@@ -31,7 +31,8 @@ from pag.diffusion.model.schedule import gradient_t
 from pag.diffusion.model.trained import assemble
 from pag.diffusion.training import train
 from pag.evaluation.evaluate import evaluate
-from pag.foundation.config.conf import Conf, DiffusionConfig, load_conf
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.gradients.score import ScoreBased
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset
@@ -104,12 +105,13 @@ def diffusion_model(bench: Bench, config: DiffusionConfig, seed: int, name: str)
     return trained.ema_weights, time.perf_counter() - start
 
 
-def progress(name: str, steps: int, start: float) -> Callable[[int, float], None]:
+def progress(name: str, steps: int, start: float) -> Callable[[list[float]], None]:
     """A line after every tenth of the steps."""
 
-    def on_step(step: int, loss: float) -> None:
-        if 10 * (step + 1) // steps > 10 * step // steps:
-            click.echo(f"{name}: step {step + 1} of {steps}, loss {loss:.4f}, {time.perf_counter() - start:.0f} s")
+    def on_step(losses: list[float]) -> None:
+        done = len(losses)
+        if 10 * done // steps > 10 * (done - 1) // steps:
+            click.echo(f"{name}: step {done} of {steps}, loss {losses[-1]:.4f}, {time.perf_counter() - start:.0f} s")
 
     return on_step
 

@@ -43,7 +43,7 @@ def aligned(arch: str, seconds: float) -> dict[str, Any]:
     start = time.perf_counter()
     stage("evaluate", arch, "sbg")
     spent = {"epochs": epochs, "evaluate_seconds": time.perf_counter() - start}
-    return {**spent, **load_json(timings), **load_json(paths.metrics(DATASET, arch, "sbg"))}
+    return {**spent, **load_json(timings), **load_json(paths.record(DATASET, arch, "sbg"))}
 
 
 def _set(values: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks.harness import measure, report
 from pag.classifiers import ARCHITECTURES, build
-from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy

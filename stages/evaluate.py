@@ -1,5 +1,6 @@
 """evaluate: clean accuracy, AutoAttack, Foolbox, gradient alignment, and the pictures of large-eps attacks."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -7,19 +8,22 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import nn
 
 from pag.classifiers.accuracy import correct
 from pag.evaluation.evaluate import Evaluation, evaluate
+from pag.evaluation.external import load_external
 from pag.evaluation.outcomes import outcome_arrays
 from pag.evaluation.pictures import MAX_CLASSES_SHOWN, pictures
 from pag.evaluation.sanity import sanity_checks
 from pag.evaluation.standard import Budget, quick
 from pag.evaluation.trained import load_trained
 from pag.foundation.artifacts import ArtifactError, save_arrays, save_json
-from pag.foundation.config.conf import AttackConfig, Conf, load_conf
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.evaluation import AttackConfig, EvaluationConfig
+from pag.foundation.config.external import EXTERNAL, external_of
 from pag.foundation.config.params import load_params
+from pag.foundation.config.section import check_radius
 from pag.foundation.processes import is_first
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset, Split, load
@@ -27,6 +31,7 @@ from pag.store.reader import GradientStore
 from stages.shared import paths
 from stages.shared.command import run_stage
 from stages.shared.device import best_device, hardware
+from stages.shared.progress import progress
 
 
 @click.command()
@@ -35,7 +40,11 @@ from stages.shared.device import best_device, hardware
 @click.argument("run")
 def main(dataset: str, arch: str, run: str) -> None:
     seed, conf, images = load_params().seed, load_conf(dataset), load(paths.images(dataset))
-    model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, best_device())
+    if arch == EXTERNAL:
+        network = external_of(conf, dataset, run)
+        model, about = load_external(paths.external(run), network, images, run, best_device())
+    else:
+        model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, best_device())
     with paths.scratch("evaluate", dataset, arch, run, about["sha256"]) as scratch:
         evaluate_run(model, about, images, conf, seed, scratch.folder)
 
@@ -44,6 +53,7 @@ def evaluate_run(
     model: nn.Module, about: dict[str, Any], images: ImageDataset, conf: Conf, seed: int, scratch: Path
 ) -> None:
     """Measure `model`, whose description is `about`, and write the outs of the stage."""
+    require_radii(conf.evaluation, math.prod(images.image_shape))
     store = open_heldout(images, about)
     names = images.name, about["arch"], about["method"]
     split, config = images.split(conf.evaluation.split), conf.evaluation
@@ -58,8 +68,8 @@ def evaluate_run(
         "processes": min(len(config.threat_models), torch.get_num_threads()),
         "cache": scratch,
     }
-    with Progress() as progress:
-        task = progress.add_task("AutoAttack")
+    what = f"{about['method']} on {images.name}"
+    with progress(f"attacks on {what}", unit="images × radii") as told:
         found = evaluate(
             model,
             *tensors(attacked),
@@ -67,18 +77,22 @@ def evaluate_run(
             attack=budget(config.attack),
             foolbox=config.foolbox,
             directions=directions,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda done, total, held: told.at(done, total, f"{held / max(done, 1):.1%} of them robust"),
             **options,
         )
-    curve = evaluate(model, *tensors(attacked), config.curve, attack=quick(), **options).by_norm if config.curve else {}
-    checks = None
+    curve, checks = {}, None
+    if config.curve:
+        with progress(f"accuracy over radii of {what}"):
+            curve = evaluate(model, *tensors(attacked), config.curve, attack=quick(), **options).by_norm
     if config.sanity is not None:
         chosen = split.select(balanced(split.labels, config.sanity, seed, "attacked"))
-        checks = [asdict(check) for check in sanity_checks(model, *tensors(chosen), config.threat_models, **options)]
+        with progress(f"checks of the attacks on {what}"):
+            found_by = sanity_checks(model, *tensors(chosen), config.threat_models, **options)
+        checks = [asdict(check) for check in found_by]
     clean = correct(model, split, best_device(), config.batch_size)
     if not is_first():
         return
-    metrics = {
+    record = {
         **identity(about),
         "clean_accuracy": float(clean.mean()),
         **measured(found),
@@ -86,14 +100,23 @@ def evaluate_run(
         "n_examples": len(attacked),
         "n_clean": len(split),
         "chance_accuracy": float(np.bincount(split.labels).max() / len(split)),
-        "train_images": len(images.train),
+        "train_images": None if about["arch"] == EXTERNAL else len(images.train),
         "hardware": hardware(best_device()),
         "data_note": data_note(conf),
     }
     outcomes = {"rows": rows, "labels": attacked.labels, "clean_correct": clean}
     save_arrays(paths.outcomes(*names), outcomes | outcome_arrays(found.by_norm, curve))
     save_pictures(model, images, conf, paths.large_eps(*names))
-    save_json(paths.metrics(*names), metrics, sealed=True)
+    save_json(paths.record(*names), record, sealed=True)
+    save_json(paths.metrics(*names), {about["method"]: headline(record)})
+
+
+def require_radii(config: EvaluationConfig, pixels: int) -> None:
+    """Refuse radii beyond all images; those of `threat_models` are looked at before anything is trained."""
+    for norm, radii in (config.curve or {}).items():
+        for eps in radii:
+            check_radius(norm, eps, f"evaluation.curve.{norm}", pixels)
+    check_radius("L2", config.large_eps.eps, "evaluation.large_eps.eps", pixels)
 
 
 def identity(about: dict[str, Any]) -> dict[str, Any]:
@@ -132,18 +155,28 @@ def budget(config: AttackConfig) -> Budget:
     return Budget() if config.version == "standard" else quick(config.steps, config.target_classes)
 
 
+def headline(record: dict[str, Any]) -> dict[str, float | None]:
+    """What DVC compares, a column of `dvc exp show` each: of every norm the smallest radius."""
+    numbers = {"clean": record["clean_accuracy"]}
+    for norm, radii in record["robust_accuracy"].items():
+        eps = min(radii, key=float)
+        numbers[f"{norm} {eps}"] = radii[eps]
+    return {**numbers, "cosine": record["alignment"]}
+
+
 def measured(found: Evaluation) -> dict[str, Any]:
-    """The part of the metrics that comes from the evaluation."""
+    """The part of the record that comes from the evaluation."""
     by_norm = found.robust_accuracy.items()
-    metrics: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "attacked_clean_accuracy": found.clean_accuracy,
         "robust_accuracy": {norm: {str(eps): value for eps, value in radii.items()} for norm, radii in by_norm},
-        "autoattack_warnings": found.warnings,
+        "warnings": found.warnings,
+        "notes": found.notes,
         "alignment": found.alignment,
         "attack": found.attack.note,
     }
     if found.foolbox:
-        metrics["foolbox"] = {
+        numbers["foolbox"] = {
             name: {
                 "eps": attack.eps,
                 "clean_accuracy": attack.clean_accuracy,
@@ -154,7 +187,7 @@ def measured(found: Evaluation) -> dict[str, Any]:
             }
             for name, attack in found.foolbox.items()
         }
-    return metrics
+    return numbers
 
 
 def data_note(conf: Conf) -> str | None:

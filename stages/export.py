@@ -40,7 +40,7 @@ def guided_diffusion_command(dataset: str, folder: Path) -> None:
     from pag.interchange import guided_diffusion
 
     images = load(paths.images(dataset))
-    model = load_diffusion(paths.diffusion(dataset), images, CPU)
+    model = load_diffusion(paths.diffusion(dataset), CPU, images)
     write(folder, lambda new: guided_diffusion.export(new, model, images.image_shape))
 
 
@@ -69,7 +69,7 @@ def robustbench_command(dataset: str, arch: str, run: str, folder: Path) -> None
 def measured(dataset: str, arch: str, run: str) -> Measured:
     images = load(paths.images(dataset))
     model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, CPU)
-    return Measured(model, about, load_metrics(paths.metrics(dataset, arch, run), about), images)
+    return Measured(model, about, load_metrics(paths.record(dataset, arch, run), about), images)
 
 
 def write(folder: Path, into: Callable[[Path], None]) -> None:

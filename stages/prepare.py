@@ -6,12 +6,15 @@ import click
 
 from pag.datasets.preparation import prepare
 from pag.foundation.artifacts import load_json
-from pag.foundation.config.conf import EvaluationConfig, check_radius, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.evaluation import EvaluationConfig
 from pag.foundation.config.params import load_params, not_looked_at
-from pag.foundation.config.section import ConfigError
+from pag.foundation.config.section import ConfigError, check_radius
 from pag.images.dataset import ImageDataset, save
 from stages.shared import paths
+from stages.shared.attackable import square_attack_fits
 from stages.shared.command import run_stage
+from stages.shared.progress import progress
 
 
 @click.command()
@@ -22,7 +25,8 @@ def main(dataset: str) -> None:
         if not paths.raw_files(dataset).exists():
             raise not_looked_at(dataset)
         load_json(paths.raw_files(dataset), sealed=True, keys=("files", "bytes", "content"))
-    prepared = prepare(dataset, conf.data, load_params().seed)
+    with progress(f"reading the images of {dataset}"):
+        prepared = prepare(dataset, conf.data, load_params().seed)
     require_attackable(prepared, conf.evaluation)
     save(prepared, paths.images(dataset))
     sizes = ", ".join(
@@ -35,18 +39,12 @@ def main(dataset: str) -> None:
 
 
 def require_attackable(images: ImageDataset, config: EvaluationConfig) -> None:
-    """Refuse, before anything is trained, radii beyond all images, and images on which AutoAttack could not run.
-
-    Its Square attack under L2 lays tiles of side // 5 pixels over the image; on a few sizes the last one juts out, and
-    the attack fails.
-    """
+    """Refuse, before anything is trained, radii beyond all images, and images on which AutoAttack could not run."""
     for norm, radii in config.threat_models.items():
         for eps in radii:
             check_radius(norm, eps, f"evaluation.threat_models.{norm}", math.prod(images.image_shape))
     side = images.image_shape[-1]
-    tile = side // 5
-    juts_out = tile == 0 or (tile > 1 and (side - 5 * tile) // 2 + side // tile * tile > side)
-    if juts_out and config.threat_models.get("L2"):
+    if not square_attack_fits(side) and config.threat_models.get("L2"):
         raise ConfigError(
             f"AutoAttack's Square attack under L2 cannot take images of {side}×{side} pixels: use another size, for "
             "instance a multiple of 8 but 24, or remove evaluation.threat_models.L2"

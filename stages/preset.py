@@ -3,6 +3,7 @@
     python -m stages.preset
     dvc exp run $(python -m stages.preset table1)
     dvc exp run $(python -m stages.preset table1 --dataset cifar10-jpeg)
+    python -m stages.preset table1 --set && dvc repro
 
 A preset (presets/<name>.yaml) names every method, dataset and architecture that it wants; what it does not name is
 not run. Keys of a conf that any preset changes have their usual value in presets/defaults.yaml. The arguments set all
@@ -35,6 +36,8 @@ NOTHING: dict[str, Any] = {
     "variants": [],
     "variant_datasets": [],
     "variant_archs": [],
+    "externals": [],
+    "external_datasets": [],
     "point_sets": [],
     "noise_level_figures": [],
 }
@@ -130,11 +133,19 @@ def _text(value: Any) -> str:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--dataset", help="in the place of the preset's one dataset")
-def main(name: str | None, dataset: str | None) -> None:
+@click.option("--set", "write", is_flag=True, help="into params.yaml and conf/, for `dvc repro`, in place of printing")
+def main(name: str | None, dataset: str | None, write: bool) -> None:
     if name is None:
         width = max(map(len, names()))
         for known in names():
             click.echo(f"{known:<{width}}  {load_preset(known).description}")
+        return
+    if write:
+        from dvc.utils.cli_parse import to_path_overrides
+        from dvc.utils.hydra import apply_overrides
+
+        for file, overrides in to_path_overrides(arguments(name, dataset)[1::2]).items():
+            apply_overrides(file, overrides)
         return
     try:
         click.echo(" ".join(arguments(name, dataset)))

@@ -1,4 +1,4 @@
-"""report: tables, figures and the claims, from result files only."""
+"""report: tables, figures and the claims as Markdown and as a web page, from result files only."""
 
 import click
 
@@ -14,7 +14,7 @@ def main() -> None:
     params = load_params()
     confs = {dataset: load_conf(dataset) for dataset in params.datasets}
     write_report(params, confs, paths.RESULTS, paths.REPORT)
-    click.echo(f"{paths.REPORT / 'report.md'}")
+    click.echo(f"{paths.REPORT / 'report.md'} and {paths.REPORT / 'index.html'}")
 
 
 if __name__ == "__main__":

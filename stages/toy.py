@@ -7,14 +7,13 @@ import click
 import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed
-from rich.progress import track
 from torch import nn
 
 from pag.classifiers import build
 from pag.classifiers.accuracy import accuracy
 from pag.foundation.artifacts import save_arrays, save_json
-from pag.foundation.config.conf import ClassifierConfig
 from pag.foundation.config.toy import ToyConfig, load_toy
+from pag.foundation.config.training import ClassifierConfig
 from pag.gradients.realizations import nearest_neighbour
 from pag.images.dataset import ImageDataset, load
 from pag.objectives.alignment.objective import Alignment
@@ -26,6 +25,7 @@ from pag.training.batches import Batches
 from pag.training.loop import train_classifier
 from stages.shared import paths
 from stages.shared.command import run_stage
+from stages.shared.progress import progress
 
 CPU = torch.device("cpu")  # a network of 160 weights
 
@@ -108,17 +108,22 @@ def main() -> None:
     runs = parallel(delayed(run_seed)(toy, points, gradients, seed) for seed in range(toy.seeds))
 
     scores: dict[str, dict[str, list[float]]] = {name: {"clean": [], "pgd": []} for name in ("vanilla", "nn")}
-    for seed, models in enumerate(track(runs, "toy seeds", total=toy.seeds)):
-        for name, model in models.items():
-            scores[name]["clean"].append(accuracy(model, points.test, CPU))
-            scores[name]["pgd"].append(pgd_accuracy(model, points, toy))
-        if seed == 0:
-            arrays = boundaries(models, points)
+    with progress("vanilla and NN on toy", toy.seeds, "seeds") as told:
+        for seed, models in enumerate(runs):
+            for name, model in models.items():
+                scores[name]["clean"].append(accuracy(model, points.test, CPU))
+                scores[name]["pgd"].append(pgd_accuracy(model, points, toy))
+            if seed == 0:
+                arrays = boundaries(models, points)
+            pgd_so_far = ", ".join(f"{name} {np.mean(scores[name]['pgd']):.1%}" for name in models)
+            told.at(seed + 1, figures=f"PGD accuracy {pgd_so_far}")
 
     save_arrays(paths.TOY_ARRAYS, arrays)
     summaries = {name: {key: summary(v) for key, v in s.items()} for name, s in scores.items()}
     identity = {"dataset": points.name, "dataset_hash": points.content_hash}
-    save_json(paths.TOY_METRICS, {**identity, "seeds": toy.seeds, **summaries}, sealed=True)
+    save_json(paths.TOY_RECORD, {**identity, "seeds": toy.seeds, **summaries}, sealed=True)
+    headline = {f"toy {name}": {key: s["mean"] for key, s in of.items()} for name, of in summaries.items()}
+    save_json(paths.TOY_METRICS, headline)
 
 
 if __name__ == "__main__":

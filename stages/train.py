@@ -10,18 +10,19 @@ depends on what its runs load and on nothing else (tests/pipeline holds it).
 
 import csv
 import math
+from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from pag.classifiers import build
 from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, save_weights, sha256
-from pag.foundation.config.conf import AdversarialConfig, Conf, check_radius, load_conf
+from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of
-from pag.foundation.config.section import ConfigError
+from pag.foundation.config.section import ConfigError, check_radius
+from pag.foundation.config.training import AdversarialConfig
 from pag.foundation.processes import is_first
 from pag.images.dataset import ImageDataset, load
 from pag.training.batch import Batch, ClassGradients, Objective
@@ -30,6 +31,7 @@ from pag.training.loop import History, train_classifier
 from stages.shared import paths
 from stages.shared.command import run_stage
 from stages.shared.device import best_device, hardware
+from stages.shared.progress import progress
 
 
 @click.command()
@@ -53,23 +55,36 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     settings = [conf.classifier, *([conf.methods.of(run.baseline)] if run.baseline else [])]
     # the store's record has the hashes of its files: other directions, another training
     of_store = run.realization and sha256(paths.gradients(images.name, run.realization) / "zarr.json")
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
     sections = [section.model_dump(mode="json") for section in settings if section is not None]
     with paths.scratch("classifier", about, sections, of_store) as scratch:
-        with Progress(*columns, TimeRemainingColumn()) as progress:
-            task = progress.add_task(f"{run.name} on {images.name}", total=conf.classifier.epochs)
+        with progress(f"{run.name} on {images.name}", conf.classifier.epochs * len(batches), "steps") as told:
+
+            def on_epoch(history: History) -> None:
+                if not history.rows:
+                    return
+                told.at(told.done, figures=figures(history.rows[-1], conf.classifier.epochs))
+                if is_first():
+                    save_curve(paths.curve(images.name, arch, run.name), history)  # so far, for `dvc plots show`
+
             history = train_classifier(
                 model,
                 batches,
                 objective,
                 images.validation,
                 conf.classifier,
-                on_epoch=lambda row: progress.update(task, completed=row["epoch"]),
+                on_step=told.at,
+                on_epoch=on_epoch,
                 scratch=scratch,
             )
         if is_first():
             save(model, history, about, images.name)
     click.echo(f"{run.name}: validation accuracy {history.rows[-1]['validation_accuracy']:.3f}")
+
+
+def figures(row: dict[str, float], epochs: int) -> str:
+    """What a training says of its last epoch."""
+    losses = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in row.items() if name != "epoch")
+    return f"epoch {row['epoch']} of {epochs}: {', '.join(losses)}"
 
 
 def require_possible(run: Run, images: ImageDataset, conf: Conf) -> None:
@@ -140,14 +155,17 @@ def describe(run: Run, arch: str, images: ImageDataset, gradients: ClassGradient
     return {**about, "training_seed": run.training_seed}
 
 
+def save_curve(out: Path, history: History) -> None:
+    with atomic_file(out) as path, open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, history.rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history.rows)
+
+
 def save(model: nn.Module, history: History, about: dict[str, Any], dataset: str) -> None:
     names = dataset, about["arch"], about["method"]
     with atomic_directory(paths.classifier(*names)) as folder:
         digest = save_weights(folder / "weights.safetensors", model.state_dict(), about)
-    with atomic_file(paths.curve(*names)) as path, open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, history.rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history.rows)
     identity = {"dataset": dataset, "arch": about["arch"], "run": about["method"], "weights_sha256": digest}
     timings = {**identity, **history.timings(), "train_hardware": hardware(best_device())}
     save_json(paths.timings(*names), timings, sealed=True)

@@ -8,7 +8,6 @@ import csv
 import click
 import numpy as np
 import torch
-from rich.progress import Progress
 
 from pag.diffusion.checkpoint import convert, judge
 from pag.diffusion.model.images import resize
@@ -16,7 +15,8 @@ from pag.diffusion.model.trained import WEIGHTS, assemble
 from pag.diffusion.sampling import denoise_once, sample
 from pag.diffusion.training import TrainedDiffusion, train
 from pag.foundation.artifacts import atomic_directory, atomic_file, save_arrays, save_weights
-from pag.foundation.config.conf import DiffusionConfig, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.params import load_params
 from pag.foundation.processes import is_first
 from pag.foundation.scratch import Scratch
@@ -24,8 +24,10 @@ from pag.images.dataset import ImageDataset, load
 from stages.shared import paths
 from stages.shared.command import run_stage
 from stages.shared.device import best_device
+from stages.shared.progress import progress
 
 CURVE_POINTS = 200  # the loss curve is averaged down to this many rows
+CURVE_WRITES = 50  # while training runs
 ROWS = 4  # of the picture, one column per class
 SAMPLING_STEPS = 50
 
@@ -53,21 +55,27 @@ def main(dataset: str) -> None:
 
 
 def trained_here(images: ImageDataset, config: DiffusionConfig, seed: int, scratch: Scratch) -> TrainedDiffusion:
-    with Progress() as progress:
-        task = progress.add_task(f"diffusion on {images.name}", total=config.steps)
+    with progress(f"diffusion on {images.name}", config.steps, "steps") as told:
+
+        def on_step(losses: list[float]) -> None:
+            told.at(len(losses), figures=f"loss {losses[-1]:.3g}" if losses else "")
+            if len(losses) % max(1, config.steps // CURVE_WRITES) == 0 and is_first():
+                save_curve(images.name, losses)  # so far, for `dvc plots show`
+
         return train(
             images,
             config,
             seed,
             best_device(),
-            on_step=lambda step, loss: progress.update(task, completed=step + 1),
+            on_step=on_step,
             scratch=scratch,
         )
 
 
 def converted(images: ImageDataset, config: DiffusionConfig, seed: int, _: Scratch) -> TrainedDiffusion:
-    weights = convert(config, images)
-    loss = judge(assemble(weights, config, images, best_device(), sha256="not on disk"), images, seed, best_device())
+    weights, device = convert(config, images), best_device()
+    model = assemble(weights, config, images.num_classes, images.image_shape, device, "not on disk")
+    loss = judge(model, images, seed, device)
     click.echo(f"diffusion on {images.name}: converted; squared error of the noise {loss:.4f} (predicting nothing: 1)")
     return TrainedDiffusion(weights, [loss])
 

@@ -1,22 +1,26 @@
 """validate: every parameter file, whatever else is up to date; a misspelt key would otherwise do nothing, silently.
 
-Architectures, attacks and variants, which only later stages look up, are looked up here too: a whole `dvc repro` stops
-at a wrong one before it trains. What was checked, with the values that the files leave at their defaults, goes to
-data/parameters.json.
+Architectures, attacks, variants and external networks, which only later stages look up, are looked up here too: a whole
+`dvc repro` stops at a wrong one before it trains. What was checked, with the values that the files leave at their
+defaults, goes to data/parameters.json.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
 from pag.classifiers import known_architectures
 from pag.evaluation.foolbox import ATTACKS
 from pag.foundation.artifacts import save_json
-from pag.foundation.config.conf import AlignedConfig, Conf, load_conf
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.external import external_of
 from pag.foundation.config.params import Params, load_params, not_looked_at
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError, nearest
 from pag.foundation.config.toy import load_toy
+from pag.foundation.config.training import AlignedConfig
+from pag.foundation.repository import repository
 from stages.shared import paths
 from stages.shared.command import run_stage
 
@@ -26,6 +30,7 @@ def main() -> None:
     params = load_params()
     require_known("params.yaml: archs", params.archs, known_architectures(params.archs))
     for dataset in params.datasets:
+        require_copied(dataset)
         conf = load_conf(dataset)
         if conf.data.root is not None and dataset not in params.raw:
             raise not_looked_at(dataset)
@@ -34,6 +39,16 @@ def main() -> None:
     save_json(
         paths.PARAMETERS, {name: section.model_dump(mode="json", by_alias=True) for name, section in checked.items()}
     )
+
+
+def require_copied(dataset: str) -> None:
+    """A queued experiment runs in a copy of what git knows, which a new conf may not be among."""
+    path = Path("conf") / f"{dataset}.yaml"
+    if not path.exists() and (repository() / path).exists():
+        raise ConfigError(
+            f"{path} is not in this experiment's copy of the repository, as git does not know it: `git add {path}`, "
+            "then queue the experiment again"
+        )
 
 
 def check_names(params: Params, conf: Conf, dataset: str) -> None:
@@ -49,6 +64,8 @@ def check_names(params: Params, conf: Conf, dataset: str) -> None:
     chosen = params.variants if dataset in params.variant_datasets else []
     for name in [*params.methods(), *conf.variants, *chosen]:
         run_of(name, dataset, params.archs[0], params, conf)
+    for name in dict.fromkeys([*conf.external, *(params.externals if dataset in params.external_datasets else [])]):
+        external_of(conf, dataset, name).require_files(paths.external(name))
 
 
 def require_known(source: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -28,9 +28,9 @@ FILES = {
     f"{GRADIENTS}/heldout.zarr/directions/c/0/0/0/0/0": "evaluate digits cnn sbg",
     f"{CLASSIFIER}/weights.safetensors": "evaluate digits cnn sbg",
     f"{CLASSIFIER}/weights.json": "evaluate digits cnn sbg",
-    "results/metrics/digits/cnn/sbg.json": REPORT,
+    "results/records/digits/cnn/sbg.json": REPORT,
     "results/timings/digits/cnn/sbg.json": REPORT,
-    "results/metrics/toy.json": REPORT,
+    "results/records/toy.json": REPORT,
     f"{ARRAYS}/digits/diffusion.npz": REPORT,
     f"{ARRAYS}/digits/realizations/sbg.npz": REPORT,
     f"{ARRAYS}/digits/large_eps/cnn/sbg.npz": REPORT,
@@ -57,7 +57,7 @@ def empty(_: Bench, path: Path) -> None:
 def foreign(bench: Bench, path: Path) -> None:
     """A whole file of the same format, of something else."""
     others = {
-        ".json": "results/metrics/digits/cnn/nn.json",
+        ".json": "results/records/digits/cnn/nn.json",
         ".npz": f"{ARRAYS}/digits/realizations/nn.npz",
         ".npy": f"{IMAGES}/test_labels.npy",
         ".safetensors": "data/digits/classifiers/cnn/nn/weights.safetensors",

@@ -22,7 +22,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "train digits cnn sbg": ("data/digits/classifiers/cnn/sbg",),
     "train digits cnn at-l2+sbg": ("data/digits/classifiers/cnn/at-l2+sbg",),
     f"train digits {DROPOUT} sbg": (f"data/digits/classifiers/{DROPOUT}/sbg",),
-    "evaluate digits cnn sbg": ("results/metrics/digits/cnn/sbg.json", "results/arrays/digits/large_eps/cnn/sbg.npz"),
+    "evaluate digits cnn sbg": ("results/records/digits/cnn/sbg.json", "results/arrays/digits/large_eps/cnn/sbg.npz"),
 }
 
 

@@ -28,7 +28,6 @@ PARAMS: tuple[tuple[str, Any], ...] = (
     ("realizations", ["sgb"]),
     ("robust", ["at_l2"]),
     ("variants", ["lambda-3"]),
-    ("baselines", []),
 )
 CONF: tuple[tuple[str, Any], ...] = (
     ("data.lodaer", "digits"),

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pag.datasets.source import Source, SourceError
 from pag.datasets.tree import FileTree
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.images.balance import balanced
 from pag.images.dataset import Split
 

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from pag.datasets.source import Source
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.images.dataset import Split
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pag.datasets.source import Source, SourceError
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.images.dataset import Split
 
 

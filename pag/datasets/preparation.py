@@ -10,7 +10,7 @@ import numpy as np
 from pag.datasets.loaders import LOADERS
 from pag.datasets.source import Source
 from pag.datasets.split import stratified
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.foundation.config.section import ConfigError, nearest
 from pag.foundation.printable import is_control, printable
 from pag.images.balance import balanced

@@ -14,7 +14,7 @@ import numpy as np
 from pag.datasets.source import SourceError, raw_root
 from pag.datasets.tree import is_folder, unreadable, walk
 from pag.foundation.artifacts import ArtifactError, load_arrays, save_arrays
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 
 # What torchvision reads of `data.root`, where more may lie, and which other loader fetches what is missing.
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python", "stl10": "stl10_binary"}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.foundation.config.section import ConfigError
 from pag.foundation.printable import printable
 from pag.foundation.repository import repository

@@ -10,7 +10,7 @@ from pag.datasets.decoding import decode_splits
 from pag.datasets.source import Source, SourceError, raw_root
 from pag.datasets.tree import FileTree
 from pag.foundation.artifacts import atomic_file
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.foundation.config.section import ConfigError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

@@ -4,7 +4,7 @@ import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100, STL10
 
 from pag.datasets.source import Source, SourceError, raw_root
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.images.dataset import Split
 
 SETS: dict[str, type[CIFAR10] | type[STL10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100, "stl10": STL10}

@@ -19,7 +19,7 @@ from pag.diffusion.model.schedule import timesteps_of
 from pag.diffusion.model.trained import DiffusionModel
 from pag.diffusion.model.unet import build_unet, eps_half
 from pag.foundation.artifacts import sha256
-from pag.foundation.config.conf import CheckpointConfig, DiffusionConfig
+from pag.foundation.config.diffusion import CheckpointConfig, DiffusionConfig
 from pag.foundation.config.section import ConfigError
 from pag.foundation.repository import repository
 from pag.foundation.seeding import generator

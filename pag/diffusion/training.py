@@ -12,7 +12,7 @@ from pag.diffusion.losses import NoisyBatch, diffusion_loss
 from pag.diffusion.model.images import to_signed
 from pag.diffusion.model.schedule import NoiseSchedule, timesteps_of
 from pag.diffusion.model.unet import build_unet
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.finite import MAX_LOSS, Watch
 from pag.foundation.global_batch import see_whole_batch
 from pag.foundation.interrupts import held
@@ -162,14 +162,14 @@ def train(
     config: DiffusionConfig,
     seed: int,
     device: torch.device | str,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: Callable[[list[float]], None] | None = None,
     scratch: Scratch | None = None,
 ) -> TrainedDiffusion:
     """Train on the training images of `dataset` and their classes, from scratch.
 
-    `on_step(step, loss)` is called once a step, in order. Raises FloatingPointError naming the first step whose loss
-    or gradients are not finite or have run away, or weights that have, ValueError when the architecture does not fit
-    the images.
+    `on_step(losses)` is called after every step with the losses of all steps so far. Raises FloatingPointError naming
+    the first step whose loss or gradients are not finite or have run away, or weights that have, ValueError when the
+    architecture does not fit the images.
 
     scratch: keeps the state of the training now and then, and training goes on from what it holds: since a step's
     draws depend on nothing but its number, the result is the uninterrupted one's. Raises Interrupted, when told to
@@ -194,7 +194,7 @@ def train(
 class _LossHistory:
     """Losses as numbers, read one step late so that an accelerator need not wait for the host."""
 
-    def __init__(self, on_step: Callable[[int, float], None] | None, advice: Callable[[int, str], str]) -> None:
+    def __init__(self, on_step: Callable[[list[float]], None] | None, advice: Callable[[int, str], str]) -> None:
         self.losses: list[float] = []
         self.pending: Tensor | None = None
         self.on_step = on_step
@@ -217,4 +217,4 @@ class _LossHistory:
             raise FloatingPointError(self.advice(step, f"the loss is {loss}"))
         self.losses.append(loss)
         if self.on_step is not None:
-            self.on_step(step, loss)
+            self.on_step(self.losses)

@@ -57,7 +57,8 @@ class NormResult:
 @dataclass
 class AutoAttackResult:
     by_norm: dict[Norm, NormResult]
-    warnings: list[str]  # AutoAttack's reliability flags, and departures from its standard version
+    warnings: list[str]  # AutoAttack's reliability flags, and what is doubtful about the model
+    notes: list[str]  # departures from AutoAttack's standard version on few classes
 
 
 def evaluate_autoattack(
@@ -68,7 +69,7 @@ def evaluate_autoattack(
     *,
     batch_size: int,
     seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int, int], None] = lambda done, total, held: None,
     cache: Path | None = None,
     processes: int = 1,
     budget: Budget = STANDARD,
@@ -77,7 +78,7 @@ def evaluate_autoattack(
 
     images: (N, C, H, W) in [0, 1]; labels: (N,), on the model's device. radii: norm → radii.
     batch_size: images attacked at once.
-    progress: called with (decided, all) pairs of an image and a threat model.
+    progress: called with (decided, all, decided and not broken) pairs of an image and a threat model.
     cache: a scratch folder; finished parts are kept there, and an evaluation of the same weights, images and settings
     resumes. processes: how many share the work on a CPU; with more than one, a script needs a main guard.
     budget: the attacks, standard or quick.
@@ -91,21 +92,25 @@ def evaluate_autoattack(
         model, flags = admitted.model, admitted.warnings
         logits = predict(model, images, batch_size)
         flags = flags + reliability_flags(model, images[:batch_size], labels[:batch_size])
-        flags += class_count_notes(logits.shape[1])
         campaigns = [_Campaign(models, images, labels, logits, seed, budget) for models in threat_models.values()]
         pairs = sum(campaign.pairs for campaign in campaigns)
+
+        def tell() -> None:
+            progress(sum(each.decided for each in campaigns), pairs, sum(each.held for each in campaigns))
+
         with runner(model, processes, cache) as run:
             for level in range(max(map(len, threat_models.values()))):
                 active = [campaign for campaign in campaigns if level < len(campaign.threat_models)]
                 for campaign in active:
                     campaign.count_known(model, level, batch_size)
-                progress(sum(campaign.decided for campaign in campaigns), pairs)
+                tell()
                 parts = [part for campaign in active for part in campaign.parts(level, batch_size)]
                 for index, outcome in run([part.job for part in parts]):
                     parts[index].campaign.record(parts[index], outcome)
-                    progress(sum(campaign.decided for campaign in campaigns), pairs)
+                    tell()
     flags += [flag for campaign in campaigns for flag in campaign.flags()]
-    return AutoAttackResult({norm: campaign.result for norm, campaign in zip(radii, campaigns, strict=True)}, flags)
+    by_norm = {norm: campaign.result for norm, campaign in zip(radii, campaigns, strict=True)}
+    return AutoAttackResult(by_norm, flags, class_count_notes(logits.shape[1]))
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
@@ -164,6 +169,7 @@ class _Campaign:
         self.found: list[str] = []
         self.pairs = len(images) * len(threat_models)  # of an image and a radius
         self.decided = int((~correct).sum()) * len(threat_models)
+        self.held = 0  # of the decided ones, those that no attack broke
 
     def count_known(self, model: nn.Module, level: int, batch_size: int) -> None:
         """Count the images for which FAB-T, at the smallest radius, found an example within this one."""
@@ -199,6 +205,7 @@ class _Campaign:
             self.nearest.x_adv[part.subset] = outcome.nearest.x_adv
             self.nearest.distance[part.subset] = outcome.nearest.distance
         self.decided += int((~broken).sum())
+        self.held += int((~broken).sum())
         self.found += [f"{_name(part.job.threat_model)}: {warning}" for warning in outcome.warnings]
 
     def _count(self, level: int, broken: Tensor, attacks: list[str], x_adv: Tensor) -> None:

@@ -31,7 +31,8 @@ class Evaluation:
 
     by_norm: dict[Norm, NormResult]  # image by image: the smallest radius that broke it, by which attack, the example
     attack: Budget
-    warnings: list[str]  # AutoAttack's reliability flags, and departures from its standard version
+    warnings: list[str]  # AutoAttack's reliability flags, and what is doubtful about the model
+    notes: list[str]  # departures from AutoAttack's standard version on few classes
     foolbox: dict[str, FoolboxResult] = field(default_factory=dict)
     alignment: float | None = None  # mean cosine with the directions, in [−1, 1]
 
@@ -58,7 +59,7 @@ def evaluate(
     seed: int = 0,
     processes: int = 1,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int, int], None] = lambda done, total, held: None,
 ) -> Evaluation:
     """Measure `model` on exactly these images.
 
@@ -72,7 +73,7 @@ def evaluate(
     batch_size: images attacked at once. seed: of the attacks' random numbers.
     processes: how many share the attacks on a CPU. More than one needs a main guard in a script.
     cache: a scratch folder that finished parts are kept in; the same call goes on from there.
-    progress: called with (decided, all) pairs of an image and a threat model.
+    progress: called with (decided, all, decided and not broken) pairs of an image and a threat model.
     Raises ValueError or ConfigError in one line for what cannot be evaluated.
     """
     images, labels = checked(images, labels)
@@ -99,6 +100,7 @@ def evaluate(
         by_norm=found.by_norm,
         attack=attack,
         warnings=found.warnings,
+        notes=found.notes,
         foolbox=others,
         alignment=None if directions is None else measure_alignment(network, *directions),
     )

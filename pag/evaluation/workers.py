@@ -45,8 +45,14 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
         work = _attacks_of(model, cache)
         yield lambda jobs: ((index, work(job)) for index, job in enumerate(jobs))
         return
-    # Pickled here, because multiprocessing would move the caller's tensors to shared memory.
-    start = (pickle.dumps(model), cache, max(1, torch.get_num_threads() // processes))
+    try:
+        # Here, because multiprocessing would move the caller's tensors to shared memory.
+        pickled = pickle.dumps(model)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"the model cannot be handed to worker processes ({error}): define its classes at the top of a module"
+        ) from None
+    start = (pickled, cache, max(1, torch.get_num_threads() // processes))
     others = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=start)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds to load, and most artifacts do withou
     import torch
 
 SEAL = "seal"  # of JSON: the SHA-256 of all other keys
+PLACE = "written as"  # of .npz: the path, which says of which run the arrays are
 PARTIAL = ".partial-"  # how unfinished files and folders begin
 CANNOT_WRITE = {
     errno.EACCES,
@@ -186,20 +187,24 @@ def _seal(content: Mapping[str, Any]) -> str:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays as one .npz; the same arrays give the same bytes."""
+    """Write named arrays as one .npz; the same arrays give the same bytes in the same place, which they record."""
     content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]
+    np.savez(content, **arrays, **{PLACE: np.array(path.as_posix())})  # type: ignore[arg-type]
     write_bytes(path, content.getbuffer())
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz; raises ArtifactError when it is missing or damaged.
+    """The arrays of an .npz; raises ArtifactError when it is missing or damaged, or was written for another place.
 
     Each member is read to its end before numpy sees it: only then does zipfile compare its checksum.
     """
     with _readable(path), zipfile.ZipFile(require(path)) as archive:
         members = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
-        return {name: np.load(io.BytesIO(member), allow_pickle=False) for name, member in members.items()}
+        arrays = {name: np.load(io.BytesIO(member), allow_pickle=False) for name, member in members.items()}
+    place = str(arrays.pop(PLACE, "another tool's file"))
+    if not path.as_posix().endswith(place):  # stages write relative to the repository
+        raise ArtifactError(f"{path} is of other work, it was written as {place}: {REMAKE}")
+    return arrays
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

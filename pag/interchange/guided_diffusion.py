@@ -9,7 +9,7 @@ from pag.diffusion.guided import to_guided
 from pag.diffusion.model.trained import DiffusionModel
 from pag.diffusion.model.unet import ClassConditionalUNet
 from pag.foundation.artifacts import save_json
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.section import ConfigError
 
 GROUPS = 32  # of every GroupNorm of theirs

@@ -16,7 +16,7 @@ KEYS = ("weights_sha256", "clean_accuracy", "robust_accuracy", "n_clean", "n_exa
 class Measured:
     model: nn.Module
     about: dict[str, Any]  # the description beside the weights
-    metrics: dict[str, Any]  # of results/metrics
+    metrics: dict[str, Any]  # of results/records
     images: ImageDataset  # that it was trained and measured on
 
     @property
@@ -34,8 +34,7 @@ class Measured:
 
     def config(self) -> dict[str, Any]:
         """What tells the model from others, for JSON."""
-        of_images = {"image_shape": list(self.images.image_shape), "class_names": list(self.images.class_names)}
-        return {**of_images, **self.about}
+        return {**self.about, "class_names": list(self.images.class_names)}
 
 
 def load_metrics(path: Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def across_architectures(scores: pd.DataFrame) -> list[Check]:
 def toy_result(scores: pd.DataFrame) -> list[Check]:
     """On the scores of the toy experiment, whose errors are deviations over its seeds."""
     if scores.empty:
-        raise NotTested("the toy experiment (metrics/toy.json)")
+        raise NotTested("the toy experiment (records/toy.json)")
     of = scores.set_index(["method", "measure"])
     value, error = of["value"].astype(float).to_dict(), of["error"].astype(float).to_dict()
     seeds = f"mean ± deviation over {int(scores['n'].iloc[0])} seeds"

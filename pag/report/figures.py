@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from pag.foundation.config.external import EXTERNAL
 from pag.foundation.config.params import Params
 from pag.report import arrays
 from pag.report.arrays import ToyMap
@@ -39,6 +42,8 @@ class Illustration:
     dataset: str
     caption: str
     figure: Figure
+    kind: Literal["pictures", "map", "chart"]  # of images; of the plane; of numbers, which the web page draws itself
+    alt: str  # a sentence for those who do not see it
 
 
 def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Illustration]:
@@ -53,8 +58,11 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
             yield _noise_levels(dataset, home)
         diffusion = arrays.read_diffusion(home / "diffusion.npz")
         caption = f"Training loss of the diffusion model, and {diffusion.kind}; columns are classes."
-        yield Illustration(f"{dataset}-diffusion", dataset, caption, diffusion_figure(dataset, diffusion))
-        scores = results.scores[results.scores["dataset"] == dataset]
+        alt = f"Falling loss of the diffusion model of {dataset}, beside images that it draws, a column per class."
+        drawn = diffusion_figure(dataset, diffusion)
+        yield Illustration(f"{dataset}-diffusion", dataset, caption, drawn, "pictures", alt)
+        external = results.scores["run"] == "external"
+        scores = results.scores[(results.scores["dataset"] == dataset) & ~external]
         main = scores[scores["run"] == "main"]
         if len(main):
             for arch in params.archs:
@@ -62,6 +70,9 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
                 yield from _targets(dataset, arch, params.methods(), home)
                 yield _large_eps(dataset, arch, methods, home, f"{dataset}-{arch}-large-eps")
                 yield _classifier_gradients(dataset, arch, methods, home)
+        if others := {run.name: run.name for run in results.externals if run.dataset == dataset}:
+            yield _large_eps(dataset, EXTERNAL, others, home, f"{dataset}-{EXTERNAL}-large-eps")
+            yield _classifier_gradients(dataset, EXTERNAL, others, home)
         yield from _scatters(dataset, scores)
         for arch in dict.fromkeys(scores["arch"]):
             yield from _curves(dataset, arch, results)
@@ -69,7 +80,8 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
     if results.toy is not None:
         toy = arrays.read_toy(folder / "arrays" / "toy.npz")
         caption = "Predicted class of the toy networks over the plane, with the test points (the paper's Figure 4)."
-        yield Illustration("toy", "toy", caption, toy_figure(toy))
+        alt = "Two maps of the plane: the border that vanilla draws between the classes, and the one that NN draws."
+        yield Illustration("toy", "toy", caption, toy_figure(toy), "map", alt)
 
 
 def _realizations(dataset: str, realizations: list[str], home: Path) -> Illustration:
@@ -79,7 +91,9 @@ def _realizations(dataset: str, realizations: list[str], home: Path) -> Illustra
         "Gradients towards each class, each tile scaled by itself (grey images: blue darker, red brighter; colour "
         "images: around grey). The frame marks the input's own class."
     )
-    return Illustration(f"{dataset}-realizations", dataset, caption, realization_figure(dataset, panels))
+    alt = f"Gradients of {dataset} images: a block per realisation, a row per image, a column per target class."
+    drawn = realization_figure(dataset, panels)
+    return Illustration(f"{dataset}-realizations", dataset, caption, drawn, "pictures", alt)
 
 
 def _noise_levels(dataset: str, home: Path) -> Illustration:
@@ -89,7 +103,9 @@ def _noise_levels(dataset: str, home: Path) -> Illustration:
         "Score-based gradients of one diffusion model over its noise levels, from hardly any noise (top) to hardly any "
         "image (bottom); the first column is the noisy image (the paper's Figure 8)."
     )
-    return Illustration(f"{dataset}-noise-levels", dataset, caption, noise_level_figure(dataset, panels))
+    alt = f"Score-based gradients of {dataset} images: a row per noise level, a column per target class."
+    drawn = noise_level_figure(dataset, panels)
+    return Illustration(f"{dataset}-noise-levels", dataset, caption, drawn, "pictures", alt)
 
 
 def _classifier_gradients(dataset: str, arch: str, methods: dict[str, str], home: Path) -> Illustration:
@@ -103,7 +119,8 @@ def _classifier_gradients(dataset: str, arch: str, methods: dict[str, str], home
         "the paper's Figure 7 has those of adversarial training as a reference."
     )
     name = f"{dataset}-{arch}-gradients"
-    return Illustration(name, dataset, caption, classifier_gradients_figure(dataset, arch, panels))
+    alt = f"Input gradients of the {dataset} classifiers: a block per method, a row per image, a column per class."
+    return Illustration(name, dataset, caption, classifier_gradients_figure(dataset, arch, panels), "pictures", alt)
 
 
 def _scatters(dataset: str, scores: pd.DataFrame) -> Iterator[Illustration]:
@@ -115,11 +132,14 @@ def _scatters(dataset: str, scores: pd.DataFrame) -> Iterator[Illustration]:
         "further training seeds of a main run have none."
     )
     drawn = scatter_figure(dataset, scores, CLEAN)
-    yield Illustration(f"{dataset}-clean", dataset, points.format("clean accuracy"), drawn)
+    alt = f"Scatter plots of the {dataset} runs: robust accuracy over {{}}, a panel per norm."
+    clean = points.format("clean accuracy")
+    yield Illustration(f"{dataset}-clean", dataset, clean, drawn, "chart", alt.format("clean accuracy"))
     if scores.loc[scores["measure"] == "alignment", "value"].notna().any():  # not measured on validation images
         what = "the mean cosine between the input gradients of the classifier and SBG on held-out images"
         drawn = scatter_figure(dataset, scores, ALIGNMENT)
-        yield Illustration(f"{dataset}-alignment", dataset, points.format(what), drawn)
+        about = alt.format("gradient alignment")
+        yield Illustration(f"{dataset}-alignment", dataset, points.format(what), drawn, "chart", about)
 
 
 def _curves(dataset: str, arch: str, results: Results) -> Iterator[Illustration]:
@@ -129,7 +149,9 @@ def _curves(dataset: str, arch: str, results: Results) -> Iterator[Illustration]
             f"Accuracy over the radius of a quick attack ({arch}, {runs[0].metrics.n_examples} images): it bounds "
             "AutoAttack's accuracy from above, and is for the shape of the curves."
         )
-        yield Illustration(f"{dataset}-{arch}-curves", dataset, caption, curves_figure(dataset, arch, runs))
+        alt = f"Accuracy of the {dataset} runs over the radius of the attack, a panel per norm, a curve per method."
+        drawn = curves_figure(dataset, arch, runs)
+        yield Illustration(f"{dataset}-{arch}-curves", dataset, caption, drawn, "chart", alt)
 
 
 def _targets(dataset: str, arch: str, methods: Sequence[str], home: Path) -> Iterator[Illustration]:
@@ -144,7 +166,8 @@ def _targets(dataset: str, arch: str, methods: Sequence[str], home: Path) -> Ite
         f"them, per classifier ({arch})."
     )
     drawn = targets_figure(dataset, arch, eps, [Panel(method_name(m), grid) for m, grid in grids.items()])
-    yield Illustration(f"{dataset}-{arch}-targets", dataset, caption, drawn)
+    alt = f"Test images of {dataset}, each beside what a targeted attack makes of it with three classifiers."
+    yield Illustration(f"{dataset}-{arch}-targets", dataset, caption, drawn, "pictures", alt)
 
 
 def _sweeps(dataset: str, arch: str, results: Results, home: Path) -> Iterator[Illustration]:
@@ -156,7 +179,9 @@ def _sweeps(dataset: str, arch: str, results: Results, home: Path) -> Iterator[I
         caption = (
             f"Robust accuracy and gradient alignment of {method_name(method)} over λ ({arch}; the paper's Figure 5)."
         )
-        yield Illustration(name, dataset, caption, weight_figure(dataset, arch, method, sweep_of(scores)))
+        alt = f"Robust accuracy and alignment of {method_name(method)} on {dataset} over λ, a panel per norm."
+        drawn = weight_figure(dataset, arch, method, sweep_of(scores))
+        yield Illustration(name, dataset, caption, drawn, "chart", alt)
         own = sorted((run for run in runs if run.method == method), key=lambda run: run.metrics.alignment_weight or 0)
         files = {f"λ {run.metrics.alignment_weight:g}": f"{run.variant}" for run in own}
         yield _large_eps(dataset, arch, files, home, f"{name}-large-eps")
@@ -171,14 +196,15 @@ def _large_eps(dataset: str, arch: str, files: dict[str, str], home: Path, name:
         f"Test images under targeted PGD of L2 radius {eps:g} towards each class, one panel per run ({arch}). "
         "The frame marks the input's own class."
     )
-    return Illustration(name, dataset, caption, large_eps_figure(dataset, arch, eps, panels))
+    alt = f"{dataset} images after targeted attacks: a block per run, a row per image, a column per target class."
+    return Illustration(name, dataset, caption, large_eps_figure(dataset, arch, eps, panels), "pictures", alt)
 
 
 def toy_figure(toy: ToyMap) -> Figure:
     """Decision regions of vanilla and NN side by side, with the test points."""
     with house_style():
-        figure = Figure(figsize=(7.2, 6.4), dpi=PLOT_DPI, layout="constrained")
-        figure.suptitle("Toy data: predicted classes", x=0.012, ha="left", fontweight="bold")
+        figure = Figure(figsize=(7.2, 6.8), dpi=PLOT_DPI, layout=ConstrainedLayoutEngine(h_pad=0.12))
+        figure.suptitle("Toy data: predicted classes (areas) and test points", x=0.012, ha="left", fontweight="bold")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         extent = (toy.grid_x[0], toy.grid_x[-1], toy.grid_y[0], toy.grid_y[-1])
         for axes, title, regions in zip(panels, ("Vanilla", "NN alignment"), (toy.vanilla, toy.nn), strict=True):

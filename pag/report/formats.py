@@ -1,6 +1,10 @@
 """How the report writes numbers and names, in tables, claims and figures alike."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
 
 NORM_NAMES = {"L2": "L2", "Linf": "L∞"}
 MISSING = "missing"
@@ -74,3 +78,33 @@ def compared(value: float | None, error: float | None, published: float | None) 
         return text
     difference = "–" if value is None or math.isnan(value) else points(value - published)
     return f"{text} / {100 * published:.2f} / {difference}"
+
+
+# What LaTeX does not know as it is; pandas escapes the rest.
+TEX = {"L∞": r"$L_\infty$", "±": r"$\pm$", "λ": r"$\lambda$", "ε": r"$\varepsilon$", "×": r"$\times$", "−": "$-$"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table for every page: in Markdown, in HTML (web/index.html.j2), in LaTeX."""
+
+    name: str  # of its files, and of its place on a page
+    title: str  # empty: it goes on where the one before ends
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """All columns but the first are aligned to the right."""
+        lines = [self.header, [":--", *["--:"] * (len(self.header) - 1)], *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def latex(self) -> str:
+        """A table of the package booktabs, to be read with \\input."""
+        style = pd.DataFrame(self.rows, columns=list(self.header)).style.hide(axis="index")
+        style = style.format(escape="latex").format_index(escape="latex", axis="columns")
+        columns = "l" + "r" * (len(self.header) - 1)
+        text = style.to_latex(hrules=True, column_format=columns, position_float="centering", label=f"tab:{self.name}")
+        for character, command in TEX.items():
+            text = text.replace(character, command)
+        return text

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from pag.report.arrays import ClassGrid, Diffusion
 from pag.report.mosaic import Mosaic, gradient_tile, image_tile, mosaic
@@ -17,6 +19,10 @@ NAME_LENGTH = 11  # characters of a class name that fit over a tile
 PANEL_WIDTH = 1000  # pixels; wider panels stand below each other, others in pairs
 LARGE_TILE = 96  # pixels, of the picture that compares methods
 SIDE, TITLE, MARGIN, SUPTITLE = 84, 44, 16, 40  # pixels left of a panel, above it, between panels, above all
+ABOUT, CHARACTER = 16, 6.4  # pixels of a line that says what is what, and of a character in it, at most
+
+IMAGES = "Rows: images, by their class. Columns: target classes. Orange frame: the image's own class."
+SHADES = "Each tile is scaled by itself: blue darker, red brighter; of colour images each channel around grey."
 
 Tile = Callable[[np.ndarray], np.ndarray]
 
@@ -31,18 +37,19 @@ class Panel:
 def realization_figure(dataset: str, panels: list[Panel]) -> Figure:
     """Gradients towards every class, one panel per realisation (the paper's Figure 7)."""
     title = f"{dataset}: gradients towards each class, per realisation"
-    return _panels_figure(title, panels, gradient_tile)
+    return _panels_figure(title, f"{IMAGES} {SHADES}", panels, gradient_tile)
 
 
 def classifier_gradients_figure(dataset: str, arch: str, panels: list[Panel]) -> Figure:
     """Input gradients of the classifiers, one panel per method (the reference row of the paper's Figure 7)."""
-    return _panels_figure(f"{dataset} / {arch}: input gradients towards each class", panels, gradient_tile)
+    title = f"{dataset} / {arch}: input gradients of log p(y|x) towards each class"
+    return _panels_figure(title, f"{IMAGES} {SHADES}", panels, gradient_tile)
 
 
 def large_eps_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> Figure:
     """Test images under a targeted attack towards every class, one panel per method (Figures 1, 2, 5, 6, 9-12)."""
     title = f"{dataset} / {arch}: targeted PGD towards each class, L2 radius {eps:g}"
-    return _panels_figure(title, panels, image_tile)
+    return _panels_figure(title, IMAGES, panels, image_tile)
 
 
 def targets_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> Figure:
@@ -63,17 +70,20 @@ def targets_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> 
     with house_style():
         blocks = [mosaic(rows[i::across][:high], [None] * high, (0,), LARGE_TILE) for i in range(across)]
         height, width = blocks[0].pixels.shape[:2]
-        figure = pixel_figure(across * (SIDE + width) + MARGIN, SUPTITLE + TITLE + height + MARGIN)
-        _suptitle(figure, f"{dataset} / {arch}: targeted PGD, L2 radius {eps:g}")
+        about = _about("Each image beside what the attack makes of it: class → target.", across * (SIDE + width))
+        top = SUPTITLE + ABOUT * len(about) + TITLE
+        figure = pixel_figure(across * (SIDE + width) + MARGIN, top + height + MARGIN)
+        _suptitle(figure, f"{dataset} / {arch}: targeted PGD, L2 radius {eps:g}", about)
         for index, block in enumerate(blocks):
-            axes = pixel_axes(figure, SIDE + index * (SIDE + width), SUPTITLE + TITLE, width, height)
+            axes = pixel_axes(figure, SIDE + index * (SIDE + width), top, width, height)
             _draw(axes, block, ["input", *(panel.title for panel in panels)], labels[index::across][:high])
         return figure
 
 
 def noise_level_figure(dataset: str, panels: list[Panel]) -> Figure:
     """SBG towards every class over the noise levels, one panel per image (the paper's Figure 8)."""
-    return _panels_figure(f"{dataset}: score-based gradients over noise levels", panels, gradient_tile)
+    about = f"Rows: noise levels; the first column is the noisy image. {IMAGES.partition('. ')[2]} {SHADES}"
+    return _panels_figure(f"{dataset}: score-based gradients over noise levels", about, panels, gradient_tile)
 
 
 def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
@@ -83,24 +93,26 @@ def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
         height, width = picture.pixels.shape[:2]
         plot_width, plot_height, left = 480, max(height, 220), 80
         figure = pixel_figure(left + plot_width + 90 + width + MARGIN, SUPTITLE + TITLE + plot_height + 60)
-        _suptitle(figure, f"{dataset}: diffusion model")
+        _suptitle(figure, f"{dataset}: diffusion model", [])
         axes = pixel_axes(figure, left, SUPTITLE + TITLE, plot_width, plot_height)
         axes.plot(diffusion.steps, diffusion.loss, color="#BBBBBB", linewidth=0.8, label="recorded")
         axes.plot(diffusion.steps, _running_mean(diffusion.loss), color="#0072B2", linewidth=1.6, label="running mean")
         axes.set(xlabel="training step", ylabel="loss", yscale="log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
+        if diffusion.loss.max() > 5 * diffusion.loss.min():  # labels of all nine would lie on each other
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axes.set_title("Training loss", pad=22)
         axes.legend(loc="upper right")
         axes = pixel_axes(figure, left + plot_width + 90, SUPTITLE + TITLE, width, height)
         alternating = [("noisy", "denoised")[row % 2] for row in range(len(picture.row_centres))]
         rows = alternating if diffusion.kind == "one-step denoising" else None
         _draw(axes, picture, _shown_names(diffusion.samples), rows)
-        axes.set_title(diffusion.kind.capitalize(), pad=22)
+        axes.set_title(f"{diffusion.kind.capitalize()}, a column per class", pad=22)
         return figure
 
 
-def _panels_figure(title: str, panels: list[Panel], tile: Tile) -> Figure:
+def _panels_figure(title: str, about: str, panels: list[Panel], tile: Tile) -> Figure:
     with house_style():
         pictures = [_mosaic(panel.grid, tile) for panel in panels]
         height = max(picture.pixels.shape[0] for picture in pictures)
@@ -108,11 +120,13 @@ def _panels_figure(title: str, panels: list[Panel], tile: Tile) -> Figure:
         columns = 1 if width > PANEL_WIDTH else min(2, len(panels))
         rows = -(-len(panels) // columns)
         cell_width, cell_height = SIDE + width + MARGIN, TITLE + height + MARGIN
-        figure = pixel_figure(columns * cell_width, SUPTITLE + rows * cell_height)
-        _suptitle(figure, title)
+        lines = _about(about, columns * cell_width)
+        head = SUPTITLE + ABOUT * len(lines)
+        figure = pixel_figure(columns * cell_width, head + rows * cell_height)
+        _suptitle(figure, title, lines)
         for index, (panel, picture) in enumerate(zip(panels, pictures, strict=True)):
             row, column = divmod(index, columns)
-            left, top = column * cell_width + SIDE, SUPTITLE + row * cell_height + TITLE
+            left, top = column * cell_width + SIDE, head + row * cell_height + TITLE
             axes = pixel_axes(figure, left, top, picture.pixels.shape[1], picture.pixels.shape[0])
             grid = panel.grid
             names = _all_names(grid)
@@ -143,9 +157,16 @@ def _draw(axes: Axes, picture: Mosaic, columns: list[str], rows: list[str] | Non
     axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False, pad=2)
 
 
-def _suptitle(figure: Figure, text: str) -> None:
+def _about(text: str, width: float) -> list[str]:
+    """Lines that fit the width of a figure in pixels."""
+    return wrap(text, int((width - 2 * MARGIN) / CHARACTER))
+
+
+def _suptitle(figure: Figure, title: str, about: list[str]) -> None:
     height = figure.get_size_inches()[1] * figure.dpi
-    figure.text(0.012, 1 - 12 / height, text, fontsize=12, fontweight="bold", va="top")
+    figure.text(0.012, 1 - 12 / height, title, fontsize=12, fontweight="bold", va="top")
+    for line, text in enumerate(about):
+        figure.text(0.012, 1 - (SUPTITLE + ABOUT * line) / height, text, fontsize=8, va="top")
 
 
 def _shown_names(grid: ClassGrid) -> list[str]:

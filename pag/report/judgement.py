@@ -36,7 +36,7 @@ def judge(scores: pd.DataFrame) -> list[Finding]:
 def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]]:
     if scope == "toy":
         return [("toy", scores[scores["dataset"] == "toy"])]
-    images = scores[scores["dataset"] != "toy"]
+    images = scores[(scores["dataset"] != "toy") & (scores["run"] != "external")]  # claims are about methods
     keys = ["dataset"] if scope == "dataset" else ["dataset", "arch"]
     groups = []
     for key, group in images.groupby(keys, sort=False):

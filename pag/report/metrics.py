@@ -4,7 +4,6 @@ All are sealed, and say what they are of: those of another run, edited ones, and
 refused in one line.
 """
 
-import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pag.foundation.artifacts import REMAKE, ArtifactError, load_json
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
-NOTE = re.compile(r"\d+ classes: ")  # how our notes on the attacks begin, beside what AutoAttack flags
 
 
 class _Record(BaseModel):
@@ -41,7 +39,7 @@ class SanityMetrics(_Record):
 
 
 class Metrics(_Record):
-    """results/metrics/<dataset>/<arch>/<method>.json"""
+    """results/records/<dataset>/<arch>/<method>.json"""
 
     dataset_hash: str
     weights_sha256: str
@@ -56,8 +54,9 @@ class Metrics(_Record):
     classes_per_image: int | str | None = None
     gradient_of: str | None = None
     penalty: float | None = None
-    seed: int
-    autoattack_warnings: list[str]
+    seed: int | None  # None: of an external network, whose training is not known
+    warnings: list[str]  # reasons to distrust its numbers
+    notes: list[str]  # how the attacks differ from the standard version on few classes
     train_seconds: float | None = None
     seconds_per_step: float | None = None
     train_images: int | None = None
@@ -72,16 +71,6 @@ class Metrics(_Record):
     def note(self) -> str | None:
         """What must stand beside every number of this file."""
         return "; ".join(part for part in (self.data_note, self.attack) if part) or None
-
-    @property
-    def flags(self) -> list[str]:
-        """What AutoAttack itself flagged as a reason to distrust one of its numbers."""
-        return [warning for warning in self.autoattack_warnings if not NOTE.match(warning)]
-
-    @property
-    def notes(self) -> list[str]:
-        """How the attacks differ from the standard version on few classes: our own words."""
-        return [warning for warning in self.autoattack_warnings if NOTE.match(warning)]
 
 
 class Spread(_Record):
@@ -98,7 +87,7 @@ class ToyScores(_Record):
 
 
 class ToyMetrics(_Record):
-    """results/metrics/toy.json"""
+    """results/records/toy.json"""
 
     seeds: int
     vanilla: ToyScores
@@ -111,7 +100,7 @@ def read_metrics(folder: Path, dataset: str, arch: str, run: str) -> Metrics:
     Raises ArtifactError when one is damaged, edited, or of another run, or when a robust accuracy is above the clean
     one of the same images or above that of a smaller radius.
     """
-    path, timings = (folder / kind / dataset / arch / f"{run}.json" for kind in ("metrics", "timings"))
+    path, timings = (folder / kind / dataset / arch / f"{run}.json" for kind in ("records", "timings"))
     asked_for: dict[str, Any] = {"dataset": dataset, "arch": arch, "run": run}
     content = _content(path, asked_for)
     if timings.exists():
@@ -124,7 +113,7 @@ def read_metrics(folder: Path, dataset: str, arch: str, run: str) -> Metrics:
 
 def read_toy_metrics(folder: Path) -> ToyMetrics:
     """The metrics of the points in the plane; errors as above."""
-    path = folder / "metrics" / "toy.json"
+    path = folder / "records" / "toy.json"
     return _checked(ToyMetrics, _content(path, {"dataset": "toy"}), path)
 
 

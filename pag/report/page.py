@@ -1,119 +1,107 @@
-"""The report: report.md with its tables (CSV) and figures (PNG)."""
+"""The report: report.md and index.html with their tables (CSV, LaTeX) and figures (PNG, SVG)."""
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from pag.foundation.artifacts import atomic_directory
 from pag.foundation.config.conf import Conf
 from pag.foundation.config.params import Params
 from pag.report import tables
+from pag.report.content import TITLE, Content, Group, content_of
 from pag.report.figures import Illustration, illustrations
-from pag.report.formats import METHOD_NAMES, REALIZATION_NAMES, method_name
-from pag.report.judgement import Finding, judge
+from pag.report.formats import Table
+from pag.report.judgement import Finding
 from pag.report.paper import load_paper
-from pag.report.paper_tables import paper_sections
-from pag.report.results import Results, Run, read_results
-from pag.report.rules import CERTAINTY, CHANCE, CLAIMS, Claim
-from pag.report.studies import study_sections
-from pag.report.style import save
+from pag.report.results import read_results
+from pag.report.style import save, save_vector
+from pag.report.web.page import web_page
 
 
 def write_report(params: Params, confs: dict[str, Conf], results_folder: Path, out: Path) -> None:
-    """Write the folder `out`: report.md, tables/*.csv, figures/*.png.
+    """Write the folder `out`: report.md, index.html, tables/*.csv and *.tex, figures/*.png and *.svg.
 
     Args:
         params: the experiment; its lists say which results are reported, whatever else lies in the folder.
         confs: the conf of each dataset of `params`.
-        results_folder: holds metrics/ and arrays/.
+        results_folder: holds records/, arrays/ and, where the trainings took place here, timings/ and curves/.
 
     Raises ArtifactError, and leaves an earlier report as it was, when a listed result is missing or damaged.
     """
     results = read_results(params, confs, results_folder)
+    content = content_of(params, confs, results)
     with atomic_directory(out) as folder:
         (folder / "figures").mkdir()
         shown = []
         for illustration in illustrations(params, results, results_folder):
             save(illustration.figure, folder / "figures" / f"{illustration.name}.png")
+            if illustration.kind != "pictures":
+                save_vector(illustration.figure, folder / "figures" / f"{illustration.name}.svg")
             shown.append(illustration)
         (folder / "tables").mkdir()
-        _write_tables(results, folder / "tables")
-        (folder / "report.md").write_text(_page(params, confs, results, shown), encoding="utf-8")
+        _write_tables(content, folder / "tables")
+        (folder / "report.md").write_text(markdown_page(content, shown), encoding="utf-8")
+        html = web_page(content, shown, folder / "figures", results_folder / "curves")
+        (folder / "index.html").write_text(html, encoding="utf-8")
 
 
-def _write_tables(results: Results, folder: Path) -> None:
-    (folder / "all.csv").write_text(tables.csv(tables.tidy_table(results.scores)), encoding="utf-8")
-    for (dataset, arch), runs in _groups(results).items():
-        wide = tables.wide_table(runs, _scores(results, dataset, arch))
-        (folder / f"{dataset}-{arch}.csv").write_text(tables.csv(wide), encoding="utf-8")
+def _write_tables(content: Content, folder: Path) -> None:
+    (folder / "all.csv").write_text(tables.csv(tables.tidy_table(content.results.scores)), encoding="utf-8")
+    for group in content.groups:
+        if group.main:
+            wide = tables.wide_table(group.main, group.main_scores)
+            (folder / f"{group.name}.csv").write_text(tables.csv(wide), encoding="utf-8")
+    toy = [content.toy] if content.toy else []
+    for table in (*(table for group in content.groups for table in group.tables), *toy, *content.paper):
+        (folder / f"{table.name}.tex").write_text(table.latex(), encoding="utf-8")
 
 
-def _page(params: Params, confs: dict[str, Conf], results: Results, shown: Sequence[Illustration]) -> str:
-    sections = [_introduction(params, results)]
-    for dataset in params.datasets:
-        sections += [f"## {dataset}", _settings(confs[dataset])]
-        for arch in params.archs:
-            sections += _architecture(dataset, arch, results)
+def markdown_page(content: Content, shown: Sequence[Illustration]) -> str:
+    facts = [f"- {what}: {which}" for what, which in content.facts]
+    about = [*facts, "- Every number as CSV: [tables/all.csv](tables/all.csv), the tables below as LaTeX beside it"]
+    sections = [f"# {TITLE}", "The same with charts that react: [index.html](index.html), to be downloaded and opened."]
+    sections.append("\n".join(about))
+    for dataset in content.params.datasets:
+        sections += [f"## {dataset}", content.settings(dataset)]
+        for group in content.groups:
+            if group.dataset == dataset:
+                sections += _group(group)
         sections.append(_figures(dataset, shown))
-    if results.toy is not None:
-        sections += ["## Toy data", _toy(results), _figures("toy", shown)]
-    sections += [_claims(judge(results.scores), results.scores)]
-    sections += ["## The paper's tables", *paper_sections(results.scores)]
-    runs = (*results.runs, *results.variants)
-    sections += [_warnings(runs), _sanity(runs)]
+    if content.toy is not None:
+        sections += ["## Toy data", *_table(content.toy, "###"), _figures("toy", shown)]
+    sections += [_claims(content), "## The paper's tables"]
+    sections += [part for table in content.paper for part in _table(table, "###")]
+    if content.absent:
+        sections.append(f"Not run here, with the presets that do: {', '.join(content.absent)}.")
+    sections += [_warnings(content), _sanity(content)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _introduction(params: Params, results: Results) -> str:
-    runs = (*results.runs, *results.variants)
-    seeds = ", ".join(dict.fromkeys(str(run.metrics.seed) for run in runs))
-    machines = "; ".join(dict.fromkeys(run.metrics.hardware for run in runs))
-    used = {part for run in runs for part in run.method.split("+")}
-    aligned = [f"{METHOD_NAMES[name]}, {words}" for name, words in REALIZATION_NAMES.items() if name in used]
-    return "\n".join(
-        [
-            "# Do perceptually aligned gradients imply robustness? Measured results",
-            "",
-            f"The paper: {load_paper()['about']['source']}",
-            "",
-            f"- Datasets: {', '.join(params.datasets) or 'none'}; architectures: {', '.join(params.archs)}; "
-            f"training seed: {seeds or 'none'}",
-            f"- Methods: {', '.join(method_name(method) for method in params.methods()) or 'none'}",
-            *([f"- Aligned with: {'; '.join(aligned)}"] if aligned else []),
-            *([f"- Variants: {', '.join(params.variants)}"] if params.variants else []),
-            *([f"- Machine: {machines}"] if machines else []),
-            "- Robust accuracy is AutoAttack's (standard version). Standard errors are binomial (Agresti and Coull), "
-            "over the n images behind a number, without the spread over training seeds.",
-            "- Every number as CSV: [tables/all.csv](tables/all.csv)",
-        ]
-    )
+def _group(group: Group) -> list[str]:
+    about = load_paper()["about"]
+    parts = [f"### {group.title}"]
+    parts += [f"Note: {about[group.dataset]}."] if group.main and group.dataset in about else []
+    for table in group.tables:
+        parts += _table(table, "####")
+        if table.name == group.name:
+            parts.append(f"As CSV: [tables/{table.name}.csv](tables/{table.name}.csv)")
+    return parts
 
 
-def _settings(conf: Conf) -> str:
-    """What the runs of a data set have in common; what a variant changes stands beside it."""
-    classes, classifier = conf.alignment.classes_per_image, conf.classifier
-    return (
-        f"Unless a variant says otherwise: {classifier.epochs} epochs of batches of {classifier.batch_size}; {classes} "
-        f"target class{'' if classes == 1 else 'es'} per image; stored directions of {conf.distill.bits} bits a value."
-    )
+def _table(table: Table, heading: str) -> list[str]:
+    return [f"{heading} {table.title}" if table.title else "", table.caption, table.markdown()]
 
 
-def _claims(findings: Sequence[Finding], scores: pd.DataFrame) -> str:
-    def outcomes(claim: Claim) -> str:
-        own = [f"{finding.group}: **{finding.outcome}**" for finding in findings if finding.claim is claim]
-        return "; ".join(own) or "**not tested here**"
-
-    overview = tables.markdown(["", "Claim", "Outcome"], [[str(c.number), c.statement, outcomes(c)] for c in CLAIMS])
-    lines = ["## Claims", "", overview.replace("| :-- | --: | --: |", "| :-- | :-- | :-- |")]
-    lines += ["", CERTAINTY]
-    recorded = scores.loc[(scores["measure"] == "clean") & (scores["dataset"] != "toy"), "chance"].notna()
-    lines += ["", CHANCE] if recorded.all() else []  # metrics of earlier versions lack it
-    for claim in CLAIMS:
+def _claims(content: Content) -> str:
+    lines = ["## Claims", "", "|  | Claim | Outcome |", "| :-- | :-- | :-- |"]
+    for claim in content.claims:
+        outcomes = [f"{finding.group}: **{finding.outcome}**" for finding in content.of(claim)]
+        lines.append(f"| {claim.number} | {claim.statement} | {'; '.join(outcomes) or '**not tested here**'} |")
+    for words in content.certainty:
+        lines += ["", words]
+    for claim in content.claims:
         lines += ["", f"### Claim {claim.number}: {claim.statement}", "", f"Rule: {claim.rule}"]
-        for finding in findings:
-            if finding.claim is claim:
-                lines += ["", *_finding(finding)]
+        for finding in content.of(claim):
+            lines += ["", *_finding(finding)]
     return "\n".join(lines)
 
 
@@ -123,83 +111,24 @@ def _finding(finding: Finding) -> list[str]:
     return [f"**{finding.group}: {finding.outcome}**{missing}", *([""] if checks else []), *checks]
 
 
-def _architecture(dataset: str, arch: str, results: Results) -> list[str]:
-    """The tables of the main runs and of the variants; empty where there are neither."""
-    runs = _groups(results).get((dataset, arch), [])
-    variants = [run for run in results.variants if (run.dataset, run.arch) == (dataset, arch)]
-    if not runs and not variants:
-        return []
-    notes = list(dict.fromkeys(run.metrics.note for run in (*runs, *variants) if run.metrics.note))
-    parts = [f"### {dataset} / {arch}" + (f" ({'; '.join(notes)})" if notes else "")]
-    scores = results.scores[(results.scores["dataset"] == dataset) & (results.scores["arch"] == arch)]
-    if runs:
-        parts += _main_runs(dataset, arch, runs, _scores(results, dataset, arch))
-    parts += study_sections([*runs, *variants], scores)
-    timed = [run for run in (*runs, *variants) if run.metrics.train_seconds is not None]
-    return [*parts, *(["#### Training cost", tables.cost_table(timed)] if timed else [])]
-
-
-def _main_runs(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:
-    about = load_paper()["about"]
-    parts = [f"Note: {about[dataset]}."] if dataset in about else []
-    parts += [tables.accuracy_caption(dataset, arch, scores), tables.accuracy_table(runs, scores)]
-    parts.append(f"As CSV: [tables/{dataset}-{arch}.csv](tables/{dataset}-{arch}.csv)")
-    foolbox = tables.foolbox_table(runs, scores)
-    if foolbox:
-        parts += [
-            f"Foolbox attacks: accuracy in percent; {about['foolbox']}, the radius here is in the attack's own "
-            "distance. “none”: the smallest perturbation found counts, whatever its size.",
-            foolbox,
-        ]
-    return parts
-
-
-def _toy(results: Results) -> str:
-    toy = results.scores[results.scores["dataset"] == "toy"]
-    caption = "Percent: mean ± standard deviation over the seeds / paper / difference in points."
-    return f"{caption}\n\n{tables.toy_table(toy)}"
-
-
 def _figures(dataset: str, shown: Sequence[Illustration]) -> str:
     own = [illustration for illustration in shown if illustration.dataset == dataset]
-    return "\n\n".join(f"![{figure.name}](figures/{figure.name}.png)\n\n*{figure.caption}*" for figure in own)
+    return "\n\n".join(f"![{figure.alt}](figures/{figure.name}.png)\n\n*{figure.caption}*" for figure in own)
 
 
-def _warnings(runs: Sequence[Run]) -> str:
+def _warnings(content: Content) -> str:
     """AutoAttack's flags, and apart from them our notes on how it was run."""
-    flags = [f"- {_name(run)}: {flag}" for run in runs for flag in run.metrics.flags]
-    notes = [f"- {run.dataset}: {note}" for run in runs for note in run.metrics.notes]
+    flags = [f"- {flag}" for flag in content.flags]
     intro = "What AutoAttack itself flagged as a reason to distrust one of its numbers:"
     lines = ["## AutoAttack warnings", "", *([intro, "", *flags] if flags else ["AutoAttack flagged nothing."])]
-    if notes:
-        lines += ["", "How the attacks differ from the standard version here:", "", *dict.fromkeys(notes)]
+    if content.notes:
+        lines += ["", "How the attacks differ from the standard version here:", ""]
+        lines += [f"- {note}" for note in content.notes]
     return "\n".join(lines)
 
 
-def _sanity(runs: Sequence[Run]) -> str:
+def _sanity(content: Content) -> str:
     """Empty where no run was asked for the checks."""
-    lines = [
-        f"- {_name(run)}: **{'passed' if check.passed else 'failed'}** — {check.name}: {check.detail}"
-        for run in runs
-        for check in run.metrics.sanity or ()
-    ]
+    lines = [f"- {run}: **{'passed' if passed else 'failed'}** — {text}" for run, passed, text in content.sanity]
     intro = "Signs of an evaluation that flatters, looked for in attacks of their own:"
     return "\n".join(["## Sanity checks", "", intro, "", *lines]) if lines else ""
-
-
-def _name(run: Run) -> str:
-    return f"{run.dataset} / {run.arch} / {run.variant or method_name(run.method)}"
-
-
-def _groups(results: Results) -> dict[tuple[str, str], list[Run]]:
-    """The runs of each dataset and architecture, in the order of params.yaml."""
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in results.runs:
-        groups.setdefault((run.dataset, run.arch), []).append(run)
-    return groups
-
-
-def _scores(results: Results, dataset: str, arch: str) -> pd.DataFrame:
-    """Those of the main runs."""
-    scores = results.scores[results.scores["run"] == "main"]
-    return scores[(scores["dataset"] == dataset) & (scores["arch"] == arch)]

@@ -6,12 +6,12 @@ from itertools import groupby
 import pandas as pd
 
 from pag.report import paper
-from pag.report.formats import MISSING, compared, method_name, threat
-from pag.report.tables import markdown
+from pag.report.formats import MISSING, Table, compared, method_name, threat
 
 Threats = tuple[tuple[str, float], ...]  # (norm, radius)
 
 L2, CIFAR, STL = ("L2", 0.5), ("Linf", 8 / 255), ("Linf", 4 / 255)
+FIGURE_5, APPENDIX_H = "Figure 5 (`figure5`)", "Appendix H (`runtime`)"
 WHERE = "Dataset / architecture"
 CAPTION = "Percent: measured ± standard error / paper / difference in points. The paper used all images."
 SEVEN = ("vanilla", "oi", "cm", "nn", "sbg", "at-linf", "at-l2")
@@ -66,26 +66,26 @@ TABLES = (
 )
 
 
-def paper_sections(scores: pd.DataFrame) -> list[str]:
-    """Markdown of every table of the paper that has a measured cell, and a line on those that have none.
+def paper_tables(scores: pd.DataFrame) -> tuple[list[Table], list[str]]:
+    """Every table of the paper that has a measured cell, and the titles of those that have none.
 
     A dataset that stands for one of the paper's (a JPEG copy) is compared with it and marked.
     """
     main = scores[scores["run"] == "main"]
-    sections = [(f"{table.title} (`{table.presets}`)", _table(table, main)) for table in TABLES]
-    sections += [("Figure 5 (`figure5`)", _figure5(scores)), ("Appendix H (`runtime`)", _runtime(main))]
-    absent = [title for title, section in sections if section is None]
-    there = [f"### {title}\n\n{section}" for title, section in sections if section is not None]
-    return [*there, f"Not run here, with the presets that do: {', '.join(absent)}."] if absent else there
+    drawn = {f"{table.title} (`{table.presets}`)": _tables(table, main) for table in TABLES}
+    drawn |= {FIGURE_5: _figure5(scores), APPENDIX_H: _runtime(main)}
+    absent = [title for title, tables in drawn.items() if not tables]
+    return [table for tables in drawn.values() for table in tables], absent
 
 
-def _table(table: PaperTable, scores: pd.DataFrame) -> str | None:
-    """The table with all its cells if one of them was measured; blocks of other radii stand below each other."""
-    if not any(_measured(block, scores) for block in table.blocks):
-        return None
-    parts = [CAPTION]
+def _tables(table: PaperTable, scores: pd.DataFrame) -> list[Table]:
+    """One for the blocks of the same radii, with all its cells if one of them was measured."""
+    drawn: list[Table] = []
     for threats, group in groupby(table.blocks, key=lambda block: block.threats):
-        blocks = [(block, dataset) for block in group for dataset in _datasets(block, scores)]
+        alike = list(group)
+        if not any(_measured(block, scores) for block in alike):
+            continue
+        blocks = [(block, dataset) for block in alike for dataset in _datasets(block, scores)]
         if table.foolbox:
             header = [WHERE, "Attack", *map(method_name, table.blocks[0].methods), "n attacked", "training images"]
             rows = [row for block, dataset in blocks for row in _foolbox_rows(block, dataset, scores)]
@@ -93,8 +93,10 @@ def _table(table: PaperTable, scores: pd.DataFrame) -> str | None:
             names = [threat(*model) for model in threats]
             header = [WHERE, "Method", "Clean", *names, "n clean", "n attacked", "training images"]
             rows = [_row(block, dataset, name, scores) for block, dataset in blocks for name in block.methods]
-        parts.append(markdown(header, rows))
-    return "\n\n".join(parts)
+        name = f"paper-{table.title.lower().replace(' ', '-')}" + (f"-{len(drawn) + 1}" if drawn else "")
+        title = "" if drawn else f"{table.title} (`{table.presets}`)"
+        drawn.append(Table(name, title, "" if drawn else CAPTION, header, rows))
+    return drawn
 
 
 def _row(block: Block, dataset: str, method: str, scores: pd.DataFrame) -> list[str]:
@@ -119,14 +121,14 @@ def _foolbox_rows(block: Block, dataset: str, scores: pd.DataFrame) -> list[list
     return rows
 
 
-def _figure5(scores: pd.DataFrame) -> str | None:
+def _figure5(scores: pd.DataFrame) -> list[Table]:
     """The λ sweep on CIFAR-10: the paper states five accuracies, and of their λ only what Table 8 implies."""
     published = paper.load_paper()["figure5"]
     block = Block("cifar10", published["arch"], (), (L2, CIFAR))
     swept = scores[(scores["run"] == "sweep") & (scores["measure"] == "robust") & (scores["arch"] == block.arch)]
     swept = swept[swept["dataset"].isin(_datasets(block, swept))]
     if swept.empty:
-        return None
+        return []
     rows = []
     for key, own in swept.groupby(["dataset", "weight"]):
         dataset, weight = str(key[0]), float(str(key[1]))
@@ -139,10 +141,10 @@ def _figure5(scores: pd.DataFrame) -> str | None:
     listed = ", ".join(f"{l2:g} / {linf:g}" for l2, linf in pairs)
     header = [WHERE, "λ of SBG", *[threat(*model) for model in block.threats], "n attacked", "training images"]
     about = f"The paper: L2 / L∞ {listed} at five rising λ, which it does not state; the last is that of its Table 8."
-    return f"{CAPTION} {about}\n\n{markdown(header, rows)}"
+    return [Table("paper-figure-5", FIGURE_5, f"{CAPTION} {about}", header, rows)]
 
 
-def _runtime(scores: pd.DataFrame) -> str | None:
+def _runtime(scores: pd.DataFrame) -> list[Table]:
     """How much longer a step of adversarial training takes than one of alignment, at the runs' own batch size."""
     published = paper.load_paper()["runtime"]
     steps = scores[(scores["measure"] == "seconds_per_step") & (scores["arch"] == published["arch"])]
@@ -155,12 +157,12 @@ def _runtime(scores: pd.DataFrame) -> str | None:
             for name, ratio in published["pag_faster_than"].items():
                 rows.append([f"{dataset} / {published['arch']}", name.upper(), f"{measured[name]} / {ratio:.2f}"])
     if not rows:
-        return None
+        return []
     about = (
         "Time of a training step relative to one of SBG alignment: in these runs / paper. The paper measured at batch "
         "size 1, as `python -m benchmarks.training_step --batch-size 1` does, PGD-20 too; these runs had their own."
     )
-    return f"{about}\n\n{markdown([WHERE, 'Against', 'measured / paper'], rows)}"
+    return [Table("paper-appendix-h", APPENDIX_H, about, [WHERE, "Against", "measured / paper"], rows)]
 
 
 def _measured(block: Block, scores: pd.DataFrame) -> bool:

@@ -13,6 +13,7 @@ import pandas as pd
 from pag.foundation.artifacts import ArtifactError
 from pag.foundation.config import runs as training
 from pag.foundation.config.conf import Conf
+from pag.foundation.config.external import EXTERNAL
 from pag.foundation.config.params import Params
 from pag.foundation.config.runs import Study, run_of, variant_of
 from pag.foundation.config.section import RobustMethod
@@ -27,7 +28,7 @@ COLUMNS = [
     "dataset",
     "arch",
     "method",
-    "run",  # "main": a method of params.yaml; otherwise the study that the run of a variant belongs to
+    "run",  # "main": a method of params.yaml; the study that the run of a variant belongs to; "external"
     "variant",  # its name; missing for main runs
     "name",  # of the run: the variant's, or the method
     "replica",  # whether it is a main run but for the training seed
@@ -55,7 +56,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Run:
-    """One trained and evaluated classifier."""
+    """One evaluated classifier; of an external network, `method` is its name and `arch` is EXTERNAL."""
 
     dataset: str
     arch: str
@@ -64,7 +65,7 @@ class Run:
     outcomes: Outcomes | None = None  # None: not recorded
     penalty: float | None = None  # weight of the gradient-norm penalty
     variant: str | None = None  # a name under `variants` of conf
-    study: Study | Literal["main"] = "main"
+    study: Study | Literal["main", "external"] = "main"
     replica: bool = False  # a main run but for the training seed
 
     @property
@@ -78,6 +79,7 @@ class Results:
 
     runs: tuple[Run, ...]  # the methods of params.yaml
     variants: tuple[Run, ...]
+    externals: tuple[Run, ...]  # networks of others: beside ours in every table of their data set
     toy: ToyMetrics | None  # None: the toy experiment was not run
     scores: pd.DataFrame  # columns COLUMNS
 
@@ -100,11 +102,13 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
         for arch in params.variant_archs
         for name in params.variants
     )
+    externals = tuple(_external(d, name, folder) for d in params.external_datasets for name in params.externals)
+    every = (*runs, *variants, *externals)
     for dataset in confs:
-        own = {f"{run.arch}/{run.name}": run.metrics for run in (*runs, *variants) if run.dataset == dataset}
+        own = {f"{run.arch}/{run.name}": run.metrics for run in every if run.dataset == dataset}
         require_same_images(own, dataset)
     toy = read_toy_metrics(folder) if params.point_sets else None
-    rows = [row for run in (*runs, *variants) for row in _run_rows(run, confs[run.dataset])]
+    rows = [row for run in every for row in _run_rows(run, confs[run.dataset])]
     rows += _toy_rows(toy) if toy else []
     scores = pd.DataFrame(rows, columns=COLUMNS)
     numbers = ["eps", "value", "error", "chance", "paper", "median_distance"]
@@ -112,7 +116,7 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
     scores[numbers] = scores[numbers].astype("float64")
     scores["replica"] = scores["replica"].eq(True)
     scores["difference"] = scores["value"] - scores["paper"]
-    return Results(runs, variants, toy, scores)
+    return Results(runs, variants, externals, toy, scores)
 
 
 def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder: Path) -> Run:
@@ -131,6 +135,12 @@ def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder:
         another_seed = settings.training_seed != main.training_seed
         replica = another_seed and replace(settings, name=main.name, training_seed=main.training_seed) == main
     return replace(run, variant=name, study=variant_of(conf, dataset, name).study, replica=replica)
+
+
+def _external(dataset: str, name: str, folder: Path) -> Run:
+    metrics = read_metrics(folder, dataset, EXTERNAL, name)
+    outcomes = read_outcomes(folder / "arrays" / dataset / "outcomes" / EXTERNAL / f"{name}.npz")
+    return Run(dataset, EXTERNAL, name, metrics, outcomes, study="external")
 
 
 def _require_asked_for(name: str, metrics: Metrics, settings: training.Run) -> None:

@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pag.foundation.config.runs import Study
-from pag.report.formats import MISSING, NORM_NAMES, measured, method_name, radius, threat
+from pag.report.formats import MISSING, NORM_NAMES, Table, measured, method_name, radius, threat
 from pag.report.results import Run
 from pag.report.style import PLOT_DPI, colour, error_bars, house_style, marker
-from pag.report.tables import markdown
 
 CAPTIONS: dict[Study, tuple[str, str]] = {
     "sweep": ("λ sweep", "One run per λ."),
@@ -37,12 +36,12 @@ class Setting:
         return cls(run.method, metrics.alignment_weight, run.penalty, metrics.classes_per_image, name)
 
 
-def study_sections(runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:
-    """Markdown of each study among the variants of one dataset and architecture; main runs complete the seeds.
+def study_tables(runs: Sequence[Run], scores: pd.DataFrame) -> list[Table]:
+    """A table of each study among the variants of one dataset and architecture; main runs complete the seeds.
 
     `runs` and `scores` are all those of the dataset and architecture.
     """
-    sections = []
+    drawn = []
     for study, (title, about) in CAPTIONS.items():
         chosen = [run for run in runs if run.study == study]
         if not chosen:
@@ -50,8 +49,8 @@ def study_sections(runs: Sequence[Run], scores: pd.DataFrame) -> list[str]:
         if study == "seeds":
             chosen = [*_main_seeds(runs, chosen), *chosen]
         caption = f"{about} Percent: measured ± standard error of the images behind it, unless said otherwise."
-        sections.append(f"#### {title}\n\n{caption}\n\n{study_table(chosen, scores)}")
-    return sections
+        drawn.append(Table(f"{runs[0].dataset}-{runs[0].arch}-{study}", title, caption, *_cells(chosen, scores)))
+    return drawn
 
 
 def _main_seeds(runs: Sequence[Run], variants: Sequence[Run]) -> list[Run]:
@@ -62,7 +61,8 @@ def _main_seeds(runs: Sequence[Run], variants: Sequence[Run]) -> list[Run]:
     return [run for run in main if (Setting.of(run), run.metrics.seed) not in known]
 
 
-def study_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
+def _cells(runs: Sequence[Run], scores: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and rows."""
     settings: dict[Setting, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.metrics.alignment_weight or 0.0):
         settings.setdefault(Setting.of(run), []).append(run)
@@ -84,7 +84,7 @@ def study_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
         rows.append([name, weight, count, seeds, *cells, alignment, *sizes])
     names = [threat(*model) for model in models]
     header = ["Method", "λ", "k", "seeds", "Clean", *names, "Alignment", "n clean", "n attacked"]
-    return markdown(header, rows)
+    return header, rows
 
 
 def _spread(rows: pd.DataFrame) -> str:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from pag.foundation.artifacts import atomic_file
 
@@ -49,18 +51,25 @@ def colour(method: str) -> str:
     return COLOURS[method.split("+", maxsplit=1)[0]]
 
 
-def ink(method: str) -> str:
-    """The method's colour for text on white: darkened until it can be read."""
-    red, green, blue = to_rgb(colour(method))
-    while contrast((red, green, blue)) < CONTRAST:
-        red, green, blue = 0.95 * red, 0.95 * green, 0.95 * blue
-    return to_hex((red, green, blue))
+def ink(method: str, page: str = "white") -> str:
+    """The method's colour for text: darkened on a light page, or lightened on a dark one, until it can be read."""
+    background, shade = np.array(to_rgb(page)), np.array(to_rgb(colour(method)))
+    away = np.round(1 - background.mean())  # from the page: to black or white
+    while contrast(shade, background) < CONTRAST:
+        shade = 0.95 * shade + 0.05 * away
+    return to_hex(tuple(shade))
 
 
-def contrast(rgb: tuple[float, float, float]) -> float:
-    """Of an sRGB colour against white, from 1 to 21 (WCAG 2: relative luminances, each with .05 of stray light)."""
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in rgb]
-    return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+def contrast(shade: ArrayLike, page: ArrayLike = (1, 1, 1)) -> float:
+    """Of two sRGB colours, from 1 to 21 (WCAG 2: relative luminances, each with .05 of stray light)."""
+    low, high = sorted((_luminance(shade), _luminance(page)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(shade: ArrayLike) -> float:
+    values = np.asarray(shade, float)
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def marker(method: str) -> str:
@@ -97,6 +106,13 @@ def pixel_axes(figure: Figure, left: float, top: float, width: float, height: fl
 
 def pixel_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+
+
+def save_vector(figure: Figure, path: Path) -> None:
+    """Write an SVG whose bytes depend on the drawing alone; text stays text."""
+    fixed: dict[Any, Any] = {"svg.hashsalt": "figure", "svg.fonttype": "none"}
+    with atomic_file(path) as partial, matplotlib.rc_context(fixed):
+        figure.savefig(partial, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def save(figure: Figure, path: Path) -> None:

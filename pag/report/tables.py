@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pag.report.formats import MISSING, NORM_NAMES, compared, duration, method_name, percent, radius, threat
-from pag.report.paper import variant_mark
+from pag.report.formats import MISSING, NORM_NAMES, Table, compared, duration, method_name, percent, radius, threat
+from pag.report.paper import load_paper, variant_mark
 from pag.report.results import Run
 
 TIDY = {
@@ -61,13 +61,7 @@ def csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are aligned to the right."""
-    lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def accuracy_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
+def accuracy_table(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> Table:
     """Clean and AutoAttack accuracies of one dataset and architecture in percent, beside the paper's."""
     accuracies = scores[scores["measure"].isin(["clean", "clean_attacked", "robust"])]
     models = accuracies[accuracies["measure"] == "robust"][["norm", "eps"]].drop_duplicates()
@@ -80,10 +74,11 @@ def accuracy_table(runs: Sequence[Run], scores: pd.DataFrame) -> str:
         alignment = MISSING if run.metrics.alignment is None else f"{run.metrics.alignment:.3f}"
         sizes = str(run.metrics.n_clean), str(run.metrics.n_examples)
         rows.append([method_name(run.method), weight, cells[0], sizes[0], *cells[1:], sizes[1], alignment])
-    return markdown(["Method", "λ", "Clean", "n clean", "Clean, attacked", *names, "n attacked", "Alignment"], rows)
+    header = ["Method", "λ", "Clean", "n clean", "Clean, attacked", *names, "n attacked", "Alignment"]
+    return Table(f"{dataset}-{arch}", "Accuracy", _accuracy_caption(dataset, arch, scores), header, rows)
 
 
-def accuracy_caption(dataset: str, arch: str, scores: pd.DataFrame) -> str:
+def _accuracy_caption(dataset: str, arch: str, scores: pd.DataFrame) -> str:
     """What the cells of `accuracy_table` mean."""
     accuracies = scores[scores["measure"].isin(["clean", "robust"])]
     attacked = "“Clean, attacked” is the clean accuracy of exactly the images under attack."
@@ -97,7 +92,7 @@ def accuracy_caption(dataset: str, arch: str, scores: pd.DataFrame) -> str:
     )
 
 
-def foolbox_table(runs: Sequence[Run], scores: pd.DataFrame) -> str | None:
+def foolbox_table(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> Table | None:
     """Accuracy under the attacks of the paper's Table 6, a column per method; None where none was configured."""
     results = scores[scores["measure"] == "foolbox"]
     if results.empty:
@@ -110,20 +105,25 @@ def foolbox_table(runs: Sequence[Run], scores: pd.DataFrame) -> str | None:
         cells = [_foolbox_cell(run, score) for run, score in zip(runs, own.itertuples(), strict=True)]
         rows.append([str(attack), limit, *cells])
     header = [f"{method_name(run.method)} (n = {run.metrics.n_examples})" for run in runs]
-    return markdown(["Attack", "radius", *header], rows)
+    caption = (
+        f"Accuracy in percent; {load_paper()['about']['foolbox']}, the radius here is in the attack's own distance. "
+        "“none”: the smallest perturbation found counts, whatever its size."
+    )
+    return Table(f"{dataset}-{arch}-foolbox", "Foolbox attacks", caption, ["Attack", "radius", *header], rows)
 
 
-def toy_table(scores: pd.DataFrame) -> str:
+def toy_table(scores: pd.DataFrame) -> Table:
     """Clean and PGD accuracy of the toy experiment: mean ± deviation over seeds / paper / difference."""
     rows = []
     for method in dict.fromkeys(scores["method"]):
         own = scores[scores["method"] == method]
         cells = [_cell(score) for score in own.itertuples()]
         rows.append([method_name(str(method)), *cells, str(int(own["n"].iloc[0]))])
-    return markdown(["Method", "Clean", "PGD", "seeds"], rows)
+    caption = "Percent: mean ± standard deviation over the seeds / paper / difference in points."
+    return Table("toy", "Accuracy", caption, ["Method", "Clean", "PGD", "seeds"], rows)
 
 
-def cost_table(runs: Sequence[Run]) -> str:
+def cost_table(dataset: str, arch: str, runs: Sequence[Run]) -> Table:
     """Training time of each run of one dataset and architecture, and of all together."""
     rows = []
     for run in runs:
@@ -135,7 +135,8 @@ def cost_table(runs: Sequence[Run]) -> str:
     known = [run.metrics.train_seconds for run in runs if run.metrics.train_seconds is not None]
     if len(known) > 1:
         rows.append([f"{len(known)} runs", duration(sum(known)), "", ""])
-    return markdown(["Run", "training", "per step (ms)", "machine"], rows)
+    header = ["Run", "training", "per step (ms)", "machine"]
+    return Table(f"{dataset}-{arch}-cost", "Training cost", "Wall time of the training alone.", header, rows)
 
 
 def _cell(score: object) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pag.foundation.config.conf import check_radius
-from pag.foundation.config.section import Norm, nearest
+from pag.foundation.config.section import Norm, check_radius, nearest
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.processes import Part, part_of
 from pag.foundation.seeding import derive_seed, generator
 from pag.images.dataset import Split, to_unit

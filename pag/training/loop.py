@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.classifiers.accuracy import accuracy
-from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.finite import MAX_LOSS, Watch
 from pag.foundation.global_batch import see_whole_batch
 from pag.foundation.interrupts import held
@@ -47,11 +47,14 @@ def train_classifier(
     objective: Objective,
     validation: Split,
     config: ClassifierConfig,
-    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    on_epoch: Callable[[History], None] = lambda history: None,
+    on_step: Callable[[int], None] = lambda steps: None,
     scratch: Scratch | None = None,
 ) -> History:
     """Train `model` in place with `objective` for ``config.epochs``; the last weights stay, nothing is selected.
 
+    on_epoch: called at the start, with what an earlier process has done, and after every epoch.
+    on_step: called with the number of steps taken.
     scratch: keeps the state of the training now and then, and training goes on from what it holds. What a step draws,
     dropout in the network included, belongs to its number, so the result is the uninterrupted one's.
 
@@ -74,6 +77,7 @@ def train_classifier(
     stateful: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
     history, sums = _resume(scratch, stateful, device)
     earlier_waited = history.seconds_waited
+    on_epoch(history)
 
     with own_random_state(device), held() if scratch else nullcontext():
         for epoch in range(len(history.rows), config.epochs):
@@ -96,6 +100,7 @@ def train_classifier(
                 schedule.step()
 
                 history.steps += 1
+                on_step(history.steps)
                 for name, term in terms.items():
                     sums[name] = sums.get(name, 0) + term
                 if scratch is not None and scratch.due():
@@ -108,18 +113,24 @@ def train_classifier(
             history.seconds += time.perf_counter() - start
             history.seconds_waited = earlier_waited + batches.seconds_waited
 
-            row = {"epoch": epoch + 1, **{name: float(total) / per_epoch for name, total in sums.items()}}
-            if row.get("cross_entropy", 0) > MAX_LOSS:
-                problem = f"the mean cross-entropy of an epoch is {row['cross_entropy']:.3g}, the training has run away"
-                raise FloatingPointError(_advice(per_epoch, history.steps, problem))
+            row = {"epoch": epoch + 1, **_mean_terms(sums, per_epoch, history.steps)}
             if len(validation.labels):
                 row["validation_accuracy"] = accuracy(model, validation, device)
             history.rows.append(row)
             sums = {}
             if scratch is not None and scratch.due():
                 _save(scratch, stateful, history, sums)
-            on_epoch(row)
+            on_epoch(history)
     return history
+
+
+def _mean_terms(sums: dict[str, Tensor], per_epoch: int, steps: int) -> dict[str, float]:
+    """The objective's terms over an epoch; raises FloatingPointError where they have run away."""
+    means = {name: float(total) / per_epoch for name, total in sums.items()}
+    if means.get("cross_entropy", 0) > MAX_LOSS:
+        problem = f"the mean cross-entropy of an epoch is {means['cross_entropy']:.3g}, the training has run away"
+        raise FloatingPointError(_advice(per_epoch, steps, problem))
+    return means
 
 
 def _save(scratch: Scratch, stateful: dict[str, Any], history: History, sums: dict[str, Tensor]) -> None:

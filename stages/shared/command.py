@@ -26,6 +26,7 @@ USAGE_LOG = "PAG_USAGE_LOG"
 # params.yaml: it changes no result, so that no stage may depend on it, and belongs to the machine.
 LAUNCHER = "PAG_LAUNCHER"
 
+OUT_OF_MEMORY = "lower the batch_size of this stage's section in conf/, or end what else uses the memory"
 EXPECTED = (ConfigError, ArtifactError, ValueError, FloatingPointError, OSError)
 
 
@@ -46,6 +47,7 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
             if not shared:
                 return
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        _explain(command)
         with interrupts.handled(), processes.joined() if shared else nullcontext():
             command(standalone_mode=False)
         if rank <= 0:
@@ -57,10 +59,27 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
         if processes.first_to_fail():
             click.echo("interrupted: the same command goes on from here", err=True)
         sys.exit(interrupts.exit_code())
-    except EXPECTED as error:
+    except (*EXPECTED, MemoryError, RuntimeError) as error:
+        if not isinstance(error, EXPECTED) and not _out_of_memory(error):
+            raise
+        advice = "" if isinstance(error, EXPECTED) else f": {OUT_OF_MEMORY}"
         if processes.first_to_fail():
-            click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
+            click.echo(f"error: {' '.join(str(error).splitlines()) or 'out of memory'}{advice}", err=True)
         sys.exit(1)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's and NumPy's own error, or the RuntimeError of PyTorch's allocators."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _explain(command: Callable[..., Any]) -> None:
+    """Have --help say what the stage's module says, as it stands there."""
+    if isinstance(command, click.Command) and command.help is None and command.callback is not None:
+        text = (sys.modules[command.callback.__module__].__doc__ or "").replace("\n\n", "\n\n\b\n")
+        command.help = f"\b\n{text}"
+        command.epilog = "Values come from params.yaml and conf/. `python -m stages` lists all stages and presets."
 
 
 def _launch(launcher: str) -> None:

@@ -6,15 +6,15 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from rich.progress import Progress
 
 from pag.foundation.artifacts import save_arrays
-from pag.foundation.config.conf import DistillConfig
+from pag.foundation.config.diffusion import DistillConfig
 from pag.foundation.processes import is_first
 from pag.foundation.scratch import Scratch
 from pag.gradients.distillation.distill import Gradients, distill, preview
 from pag.images.dataset import ImageDataset, Split
 from stages.shared import paths
+from stages.shared.progress import progress
 
 
 def write_store(
@@ -28,8 +28,7 @@ def write_store(
     scratch: Scratch | None = None,
 ) -> None:
     """Distil `gradients` for every image of `split` and every class into the store at `path`."""
-    with Progress() as progress:
-        task = progress.add_task(f"{attributes['realization']} on {dataset.name}", total=len(split))
+    with progress(f"{attributes['realization']} on {dataset.name}", len(split), "images") as told:
         summary = distill(
             gradients,
             split,
@@ -39,7 +38,7 @@ def write_store(
             bits=config.bits,
             batch_size=config.batch_size,
             device=device,
-            progress=lambda count: progress.advance(task, count),
+            progress=told.advance,
             scratch=scratch,
         )
     click.echo(

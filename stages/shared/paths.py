@@ -16,6 +16,7 @@ DATA = Path("data")
 RESULTS = Path("results")
 PARAMETERS = DATA / "parameters.json"  # every key of params.yaml and the confs, as they were checked
 REPORT = RESULTS / "report"
+TOY_RECORD = RESULTS / "records" / "toy.json"
 TOY_METRICS = RESULTS / "metrics" / "toy.json"
 TOY_ARRAYS = RESULTS / "arrays" / "toy.npz"
 
@@ -55,6 +56,11 @@ def classifier(dataset: str, arch: str, method: str) -> Path:
     return DATA / dataset / "classifiers" / arch / method
 
 
+def external(name: str) -> Path:
+    """Code and weights of a network of others."""
+    return Path("external") / name
+
+
 def curve(dataset: str, arch: str, method: str) -> Path:
     return RESULTS / "curves" / dataset / arch / f"{method}.csv"
 
@@ -67,7 +73,13 @@ def timings(dataset: str, arch: str, method: str) -> Path:
     return RESULTS / "timings" / dataset / arch / f"{method}.json"
 
 
+def record(dataset: str, arch: str, method: str) -> Path:
+    """All that was measured of a run, sealed: what the report is made of."""
+    return RESULTS / "records" / dataset / arch / f"{method}.json"
+
+
 def metrics(dataset: str, arch: str, method: str) -> Path:
+    """Of these, the few numbers that `dvc exp show` and `dvc metrics diff` compare."""
     return RESULTS / "metrics" / dataset / arch / f"{method}.json"
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from benchmarks import gpu
 from benchmarks.agreement import agreement
-from pag.foundation.config.conf import DiffusionConfig, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
 from stages.shared.device import best_device
 
 TINY = {

@@ -12,7 +12,8 @@ from pyautoattack import AutoAttack
 
 from benchmarks import noise_levels
 from pag.evaluation import standard
-from pag.foundation.config.conf import Conf, DiffusionConfig, load_conf
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.gradients.distillation.store_writer import StoreWriter
 from pag.store.reader import GradientStore
 

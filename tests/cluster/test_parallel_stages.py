@@ -1,7 +1,9 @@
 """Stages in several processes: one writes and prints, one error line ends all, and another number of them goes on."""
 
 import importlib
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,9 +20,11 @@ from torch import Tensor, nn
 from benchmarks.faults.forks import Outcome, run
 from benchmarks.faults.workspace import Workspace
 from benchmarks.miniature import ROOT
+from pag.foundation import interrupts
 from pag.foundation.processes import joined
 from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.training.batch import Batch
+from stages.shared import paths
 from stages.shared.command import run_stage
 
 LAUNCHER = "torchrun --standalone --nproc-per-node 2"
@@ -73,6 +77,24 @@ def test_the_launcher_starts_a_stage(prepared: Workspace, tmp_path: Path) -> Non
     weights = [load_file(of.folder / "data/digits/classifiers/cnn/vanilla/weights.safetensors") for of in (one, two)]
     for name, value in weights[0].items():
         assert torch.allclose(value, weights[1][name], rtol=1e-4, atol=1e-5), name
+
+
+def test_two_processes_leave_the_files_of_one(prepared: Workspace, tmp_path: Path) -> None:
+    """After the trainings, whose weights differ in their last digits, every byte but the name of the hardware."""
+    two = prepared.copy(tmp_path / "two/work")
+    for command in ("train_diffusion digits", "distill digits nn", "train digits cnn vanilla"):
+        outcomes = in_two(two, command)
+        assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+        assert outcomes[1].out == outcomes[1].err == ""
+    one = two.copy(tmp_path / "one/work")
+    for command in ("distill digits nn", "distill_sbg digits", "evaluate digits cnn vanilla"):
+        assert run(one.folder, command).code == 0
+        assert [outcome.code for outcome in in_two(two, command)] == [0, 0]
+    files, expected = two.files(), one.files()
+    found, reference = (json.loads(of.pop(paths.record("digits", "cnn", "vanilla"))) for of in (files, expected))
+    assert found.pop("hardware") == f"{reference.pop('hardware')}, 2 processes"
+    assert found.pop("seal") != reference.pop("seal") and found == reference
+    assert files == expected
 
 
 @pytest.mark.parametrize(
@@ -140,3 +162,23 @@ def test_a_training_goes_on_in_another_number_of_processes(
     assert len(calls.__closure__[0].cell_contents) == 2  # steps 5 and 6
     for key, value in whole.items():
         assert torch.allclose(resumed[key], value, rtol=1e-4, atol=1e-6), key
+
+
+def test_a_signal_is_kept_after_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the end of a job's time; no minute has passed. The other rank waits in the next step by then."""
+    monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "1000")
+    scratch, calls = tmp_path / "scratch", []
+
+    def signalled(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        calls.append(1)
+        if len(calls) == 2 and os.environ.get("RANK") == "0":
+            signal.raise_signal(signal.SIGTERM)
+        return cross_entropy(model, batch)
+
+    def of_two() -> None:
+        with interrupts.handled(), joined():
+            train(Case(signalled), scratch)
+
+    assert all(outcome.code != 0 for outcome in together(tmp_path / "work", 2, of_two))
+    train(Case(signalled), scratch)
+    assert len(calls) == 6 - 2

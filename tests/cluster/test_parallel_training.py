@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pag.classifiers import compiled
 from pag.diffusion.training import train as train_diffusion
-from pag.foundation.config.conf import ClassifierConfig, DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import ImageDataset, Split
 from pag.objectives.alignment.objective import Alignment

@@ -12,7 +12,7 @@ from pag.datasets import decoding
 from pag.datasets.folder import read
 from pag.datasets.preparation import prepare
 from pag.datasets.source import Source, SourceError
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.images.balance import balanced
 
 
@@ -69,6 +69,18 @@ def test_without_test_part_one_is_cut(tree):
     shutil.rmtree(tree / "test")
     dataset = prepare("pets", config(tree, test_fraction=0.3, validation_fraction=0.5), seed=0)
     assert [len(split) for _, split in dataset.splits()] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
+def test_classes_alone_are_the_training_part(tree, tmp_path, packed):
+    before = read(config(tree), seed=0).train
+    root = tmp_path / "classes"
+    shutil.copytree(tree / "train", root)
+    source = read(config(pack(root, tmp_path / "classes.zip") if packed else root), seed=0)
+    assert source.class_names == ("cat", "dog") and source.test is None
+    np.testing.assert_array_equal(source.train.images, before.images)
+    np.testing.assert_array_equal(source.train.labels, before.labels)
+    assert source.notes == (f"not read, as they are no images: 1 files ({'classes/' * packed}cat/notes.txt)",)
 
 
 def test_resizes_bicubically_with_antialiasing(tmp_path):

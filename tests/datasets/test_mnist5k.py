@@ -5,7 +5,7 @@ import pytest
 
 from pag.datasets.preparation import prepare
 from pag.datasets.source import SourceError
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 
 CONFIG = DataConfig(loader="mnist5k", test_fraction=0.2)
 

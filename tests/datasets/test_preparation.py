@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from pag.datasets.loaders import LOADERS
 from pag.datasets.preparation import prepare
 from pag.datasets.source import Source
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.foundation.config.section import ConfigError
 from pag.images.dataset import Split
 

@@ -13,7 +13,8 @@ from pag.datasets import tree
 from pag.datasets.raw_files import FETCHED, FOLDERS, RawFiles, load_seen, look, save_seen
 from pag.datasets.source import SourceError
 from pag.foundation.artifacts import save_arrays
-from pag.foundation.config.conf import DataConfig, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.data import DataConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pag.datasets import tinyimagenet
 from pag.datasets.preparation import prepare
 from pag.datasets.source import SourceError
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 
 WNIDS = ("n02", "n01", "n03")
 

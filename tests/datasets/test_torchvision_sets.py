@@ -8,7 +8,7 @@ import torchvision.datasets as tv
 from pag.datasets.preparation import prepare
 from pag.datasets.source import SourceError
 from pag.datasets.torchvision_sets import read
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ from image_trees import pack
 
 from pag.datasets.source import SourceError, raw_root
 from pag.datasets.tree import FileTree
-from pag.foundation.config.conf import DataConfig
+from pag.foundation.config.data import DataConfig
 from pag.foundation.config.section import ConfigError
 
 

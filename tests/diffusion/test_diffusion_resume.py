@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pag.diffusion import training
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import ImageDataset, Split
 
@@ -38,8 +38,8 @@ def run(**options: Any) -> training.TrainedDiffusion:
 
 
 def interrupt_at(step: int) -> Any:
-    def on_step(done: int, loss: float) -> None:
-        if done == step:
+    def on_step(losses: list[float]) -> None:
+        if len(losses) == step + 1:
             raise Interrupted
 
     return on_step
@@ -53,8 +53,8 @@ def test_it_ends_with_the_same_bits(step: int, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(Interrupted):
         run(on_step=interrupt_at(step), scratch=scratch)
     seen: list[int] = []
-    resumed, whole = run(on_step=lambda done, loss: seen.append(done), scratch=scratch), run()
-    assert seen[-1] == CONFIG.steps - 1 and 0 < len(seen) < CONFIG.steps
+    resumed, whole = run(on_step=lambda losses: seen.append(len(losses)), scratch=scratch), run()
+    assert seen[-1] == CONFIG.steps and 0 < len(seen) < CONFIG.steps
     assert resumed.losses == whole.losses
     assert all(torch.equal(resumed.ema_weights[name], weight) for name, weight in whole.ema_weights.items())
 
@@ -64,6 +64,6 @@ def test_without_an_interruption_a_scratch_file_changes_nothing(
 ) -> None:
     monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "0")
     seen: list[int] = []
-    watched = run(on_step=lambda done, loss: seen.append(done), scratch=Scratch(tmp_path, {}))
-    assert seen == list(range(CONFIG.steps))
+    watched = run(on_step=lambda losses: seen.append(len(losses)), scratch=Scratch(tmp_path, {}))
+    assert seen == list(range(1, CONFIG.steps + 1))
     assert watched.losses == run().losses

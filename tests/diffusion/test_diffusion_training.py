@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pag.diffusion import training
 from pag.diffusion.model.schedule import timesteps_of
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.images.dataset import ImageDataset, Split
 
 SIZES: dict[str, Any] = {"channels": 8, "multipliers": [1, 1], "blocks": 1, "attention": [], "head_dim": 8}
@@ -131,9 +131,9 @@ def test_weights_fit_the_network_they_are_of() -> None:
 
 
 def test_progress_is_reported_in_order() -> None:
-    calls: list[tuple[int, float]] = []
-    trained = run(small(steps=5), on_step=lambda step, loss: calls.append((step, loss)))
-    assert calls == list(enumerate(trained.losses))
+    calls: list[list[float]] = []
+    trained = run(small(steps=5), on_step=lambda losses: calls.append(losses.copy()))
+    assert calls == [trained.losses[: step + 1] for step in range(5)]
 
 
 def test_nan_stops_the_run_and_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

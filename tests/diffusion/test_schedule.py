@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pag.diffusion.model.schedule import NoiseSchedule, gradient_t, timesteps_of
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 
 
 def test_middle_noise_level_of_the_two_published_schedules() -> None:

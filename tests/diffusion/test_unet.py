@@ -9,7 +9,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from pag.diffusion.model.unet import ClassConditionalUNet, build_unet
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 
 
 def small(**changes: Any) -> DiffusionConfig:

@@ -206,3 +206,18 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_s_is_not(tmp_path
         (folder / "whole").write_text("whole")
     assert {path.name for path in tmp_path.iterdir()} == {"a[1].json", "folder"}
     assert (tmp_path / "a[1].json").read_text() == "first"  # the last to be published
+
+
+def test_arrays_belong_to_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole file of another run is refused; the same place in another copy of the repository is not another one."""
+    monkeypatch.chdir(tmp_path)
+    for run in ("nn", "sbg"):
+        (tmp_path / run).mkdir()
+        save_arrays(Path(run, "outcomes.npz"), ARRAYS)
+    assert set(load_arrays(tmp_path / "sbg/outcomes.npz")) == set(ARRAYS)
+    (tmp_path / "sbg/outcomes.npz").write_bytes((tmp_path / "nn/outcomes.npz").read_bytes())
+    with pytest.raises(ArtifactError, match=r"sbg/outcomes.npz is of other work, it was written as nn/outcomes.npz"):
+        load_arrays(Path("sbg/outcomes.npz"))
+    np.savez(tmp_path / "nn/outcomes.npz", **ARRAYS)
+    with pytest.raises(ArtifactError, match="it was written as another tool's file"):
+        load_arrays(Path("nn/outcomes.npz"))

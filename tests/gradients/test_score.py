@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pag.diffusion.model.schedule import NoiseSchedule
 from pag.diffusion.model.unet import build_unet
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.seeding import generator
 from pag.gradients import score
 from pag.gradients.score import passes, score_based_gradients

@@ -14,7 +14,7 @@ from pag.diffusion.model.schedule import NoiseSchedule
 from pag.diffusion.model.trained import DiffusionModel, assemble
 from pag.diffusion.model.unet import ClassConditionalUNet, build_unet
 from pag.foundation.artifacts import sha256
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.section import ConfigError
 from pag.foundation.seeding import generator
 from pag.gradients.score import score_based_gradients
@@ -79,7 +79,7 @@ def with_checkpoint(config: DiffusionConfig, path: Path, order: str = "legacy") 
 def converted(config: DiffusionConfig, order: str, theirs: nn.Module, folder: Path) -> DiffusionModel:
     torch.save(theirs.state_dict(), folder / "ema.pt")
     config, images = with_checkpoint(config, folder / "ema.pt", order), some_images()
-    return assemble(convert(config, images), config, images, torch.device("cpu"), "")
+    return assemble(convert(config, images), config, CLASSES, images.image_shape, "cpu", "")
 
 
 def their_eps(config: DiffusionConfig, theirs: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pag.classifiers import build
-from pag.foundation.config.conf import ClassifierConfig, load_conf
+from pag.foundation.config.conf import load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import run_of
+from pag.foundation.config.training import ClassifierConfig
 from pag.images.dataset import Split
 from pag.objectives.baselines.build import baseline_objective
 from pag.objectives.baselines.gaussian_noise import GaussianNoise

@@ -15,11 +15,12 @@ PARAMS = {  # one of everything that dvc.yaml has a group for
     "baselines": ["vanilla", "at-l2"],
     "realizations": ["oi", "sbg"],
     "variants": ["lambda-1"],
+    "externals": ["theirs"],
     "noise_level_figures": ["digits"],
 }
 TRAIN = {"train", "train_pag", "train_robust_pag", "train_variant"}
 ALIGNED = {"train_pag", "train_robust_pag", "train_variant"}
-EVALUATE = {"evaluate", "evaluate_pag", "evaluate_robust_pag", "evaluate_variant"}
+EVALUATE = {"evaluate", "evaluate_pag", "evaluate_robust_pag", "evaluate_variant", "evaluate_external"}
 DISTILL = {"distill", "distill_sbg"}
 IMAGES = {"prepare", "train_diffusion", "noise_levels", "prepare_toy", "toy"} | DISTILL | TRAIN | EVALUATE
 
@@ -30,6 +31,8 @@ EDITS: dict[str, set[str]] = {
     "pag/datasets/folder.py": {"prepare"},
     "pag/training/augment.py": TRAIN | {"toy"},
     "pag/diffusion/training.py": {"train_diffusion"},
+    "pag/diffusion/guided.py": {"train_diffusion"},
+    "pag/interchange/card.py": set(),
     "pag/diffusion/model/schedule.py": {"train_diffusion", "distill_sbg", "noise_levels"},
     "pag/gradients/distillation/store_writer.py": DISTILL,
     "pag/store/reader.py": ALIGNED | EVALUATE,
@@ -46,6 +49,8 @@ EDITS: dict[str, set[str]] = {
     "pag/report/page.py": {"report"},
     "stages/train.py": TRAIN,
     "stages/evaluate.py": EVALUATE,
+    "external/theirs/network.py": {"evaluate_external"},
+    "external/theirs/weights.safetensors": {"evaluate_external"},
 }
 CONF, PARAMETERS = "conf/digits.yaml", "params.yaml"
 ANY = {"validate", "report"}  # they look at every key of params.yaml and conf
@@ -65,6 +70,7 @@ VALUES: list[tuple[str, str, object, set[str]]] = [  # file, dotted key, new val
     (CONF, "evaluation.images", 7, EVALUATE),
     (CONF, "evaluation.threat_models.L2", [0.7], {"prepare"} | EVALUATE),  # prepare refuses what Square cannot take
     (CONF, "variants.lambda-1.lambda", 1.5, {"train_variant"}),
+    (CONF, "external.theirs.import", "network:other", {"evaluate_external"}),
 ]
 
 
@@ -74,6 +80,10 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
     copy_repository(folder)
     (folder / "dvc.lock").unlink()
     change(folder / PARAMETERS, PARAMS)
+    change(folder / CONF, {"external": {"theirs": {"import": "network:build", "weights": "weights.safetensors"}}})
+    (folder / "external/theirs").mkdir(parents=True)
+    for name in ("network.py", "weights.safetensors"):
+        (folder / "external/theirs" / name).write_text("of somebody else")
     with pytest.MonkeyPatch.context() as monkeypatch, Repo(str(folder)) as repo:
         monkeypatch.chdir(folder)
         for stage in repo.index.stages:

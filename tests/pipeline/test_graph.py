@@ -71,3 +71,14 @@ def test_the_seed_of_the_classifiers_leaves_data_and_diffusion_alone() -> None:
     for name in ("prepare", "train_diffusion", "distill", "distill_sbg", "noise_levels"):
         assert "training_seed" not in params_of(STAGES[name])
         assert "seed" in params_of(STAGES[name])
+
+
+def test_models_and_plots_that_dvc_is_told_of_are_those_of_the_default_run() -> None:
+    beside = read_yaml(ROOT / "results/dvc.yaml")
+    outs = {out["path"] for stage in read_yaml(ROOT / "dvc.lock")["stages"].values() for out in stage.get("outs", [])}
+    models = {str(Path(artifact["path"]).relative_to("..")) for artifact in beside["artifacts"].values()}
+    assert models == {out for out in outs if "/classifiers/" in out or out.endswith("/diffusion")}
+    for (plot,) in (entry.values() for entry in beside["plots"]):
+        for axis in (plot["x"], plot["y"]):
+            for file in axis if isinstance(axis, dict) else ():
+                assert any(inside(Path("results", file), Path(out)) for out in outs), file

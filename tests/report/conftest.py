@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pag.foundation.artifacts import load_json, save_json
-from pag.foundation.config.conf import AdversarialConfig, Conf, EvaluationConfig, load_conf
+from pag.foundation.artifacts import load_json, save_arrays, save_json
+from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.evaluation import EvaluationConfig
 from pag.foundation.config.params import Params, load_params
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError
+from pag.foundation.config.training import AdversarialConfig
 
 ROOT = Path(__file__).parents[2]
 LISTS: dict[str, Any] = {
@@ -54,7 +56,8 @@ def metrics_of(numbers: tuple[float, ...]) -> dict[str, Any]:
         "n_clean": 360,
         "chance_accuracy": 0.103,
         "alignment": alignment,
-        "autoattack_warnings": [],
+        "warnings": [],
+        "notes": [],
         "train_seconds": 30.0,
         "seconds_per_step": step,
         "train_images": 1293,
@@ -83,7 +86,7 @@ class Experiment:
         return params, dict.fromkeys(params.datasets, conf)
 
     def metrics_path(self, method: str, dataset: str = "digits", arch: str = "cnn") -> Path:
-        return self.folder / "metrics" / dataset / arch / f"{method}.json"
+        return self.folder / "records" / dataset / arch / f"{method}.json"
 
     def write_metrics(self, method: str, content: dict[str, Any], dataset: str = "digits", arch: str = "cnn") -> None:
         identity = {
@@ -125,7 +128,7 @@ class Experiment:
         arrays = {"rows": rows, "labels": rows % 10, "clean_correct": clean}
         path = self.folder / "arrays" / "digits" / "outcomes" / "cnn" / f"{method}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **arrays, **{f"radius_{norm}": values for norm, values in radius.items()}, **more)
+        save_arrays(path, dict(**arrays, **{f"radius_{norm}": values for norm, values in radius.items()}, **more))
         robust = {
             norm: {str(eps): float((radius[norm] > eps).mean()) for eps in radii}
             for norm, radii in self.evaluation["threat_models"].items()
@@ -146,7 +149,7 @@ class Experiment:
 
         networks = {"vanilla": vanilla_pgd, "nn": nn_pgd}
         toy = {name: {"clean": spread(1.0), "pgd": spread(pgd)} for name, pgd in networks.items()}
-        save_json(self.folder / "metrics" / "toy.json", {"dataset": "toy", "seeds": 10, **toy}, sealed=True)
+        save_json(self.folder / "records" / "toy.json", {"dataset": "toy", "seeds": 10, **toy}, sealed=True)
 
 
 def write_arrays(folder: Path, dataset: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> None:
@@ -162,21 +165,21 @@ def write_arrays(folder: Path, dataset: str, images: np.ndarray, labels: np.ndar
         gradients = towards * (1 + index) + 0.1 * index * generator.normal(size=towards.shape)
         path = home / "realizations" / f"{name}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, gradients=gradients.astype(np.float32), **shown)
+        save_arrays(path, dict(gradients=gradients.astype(np.float32), **shown))
     for index, method in enumerate(ACCURACIES):
         noise = 0.4 * generator.normal(size=towards.shape) if index == 0 else 0
         path = home / "large_eps" / "cnn" / f"{method}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         adversarial = np.clip(inputs[:, None] + (0.2 + 0.1 * index) * towards + noise, 0, 1)
         gradients = (towards + 3 * noise).astype(np.float32)
-        np.savez(path, adversarial=adversarial.astype(np.float32), gradients=gradients, eps=3.0, **shown)
+        save_arrays(path, dict(adversarial=adversarial.astype(np.float32), gradients=gradients, eps=3.0, **shown))
     steps = np.arange(0, 1500, 5)
     loss = 0.1 + np.exp(-steps / 200) * np.exp(0.2 * generator.normal(size=steps.shape))
     samples = np.clip(means[None] + 0.05 * generator.normal(size=(3, count, *shape)), 0, 1)
     names = np.array(class_names)
-    np.savez(
-        home / "diffusion.npz", steps=steps, loss=loss, images=samples, kind="one-step denoising", class_names=names
-    )
+    kind = "one-step denoising"
+    arrays = {"steps": steps, "loss": loss, "images": samples, "kind": kind, "class_names": names}
+    save_arrays(home / "diffusion.npz", arrays)
 
 
 def write_toy_arrays(folder: Path) -> None:
@@ -188,7 +191,8 @@ def write_toy_arrays(folder: Path) -> None:
     across = np.floor(((x[None] + 2 * y[:, None]) / 5 + 60) / 20).astype(int) % 2
     path = folder / "arrays" / "toy.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, grid_x=x, grid_y=y, vanilla=vertical, nn=across, points=points, labels=labels)
+    maps = {"grid_x": x, "grid_y": y, "vanilla": vertical, "nn": across}
+    save_arrays(path, {**maps, "points": points, "labels": labels})
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pag.report.rules import CLAIMS
 @pytest.fixture
 def metrics(metrics):
     """So many images that a point more or less is known: the error of a difference is below half a point."""
-    for path in (metrics.folder / "metrics/digits/cnn").glob("*.json"):
+    for path in (metrics.folder / "records/digits/cnn").glob("*.json"):
         metrics.change(path.stem, n_examples=20_000, n_clean=36_000)
     return metrics
 
@@ -154,7 +154,7 @@ def test_claim_8_without_the_toy_experiment(metrics):
     metrics.lists |= {"point_sets": []}
     (finding,) = findings(metrics, 8)
     assert finding.outcome == "not tested here"
-    assert finding.missing == "the toy experiment (metrics/toy.json)"
+    assert finding.missing == "the toy experiment (records/toy.json)"
 
 
 def test_claim_9_compares_steps_of_the_same_machine(metrics):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from pag.foundation.artifacts import ArtifactError
+from pag.foundation.artifacts import ArtifactError, save_arrays
 from pag.report import arrays, style
 from pag.report.figures import illustrations
 from pag.report.grids import Panel, diffusion_figure, targets_figure
@@ -23,10 +23,14 @@ def test_every_figure_has_its_panels(experiment):
     assert panels["digits-cnn-large-eps"] == panels["digits-cnn-gradients"] == methods
     assert [title.split(":")[0] for title in panels["digits-realizations"]] == ["OI", "CM", "NN", "SBG"]
     assert panels["toy"] == ["Vanilla", "NN alignment"]
-    assert panels["digits-diffusion"] == ["Training loss", "One-step denoising"]
+    assert panels["digits-diffusion"] == ["Training loss", "One-step denoising, a column per class"]
     assert panels["digits-alignment"] == ["digits / cnn, L2 radius 0.5", "digits / cnn, L∞ radius 0.1"]
     axes = drawn["digits-alignment"].axes[0]
     assert sorted(text.get_text() for text in axes.texts) == sorted(methods)
+    words = " ".join(text.get_text() for text in drawn["digits-realizations"].texts)
+    for what in ("Rows: images", "Columns: target classes", "Orange frame: the image's own class", "blue darker"):
+        assert what in words
+    assert "predicted classes" in drawn["toy"].get_suptitle()
     grid = drawn["digits-realizations"].axes[0]
     assert [tick.get_text() for tick in grid.get_xticklabels()] == ["input", *map(str, range(10))]
     assert [tick.get_text() for tick in grid.get_yticklabels()] == ["0", "1", "2"]
@@ -45,6 +49,15 @@ def test_a_method_without_alignment_is_left_out_of_the_scatter(experiment):
     results = read_results(params, confs, experiment.folder)
     figure = next(i.figure for i in illustrations(params, results, experiment.folder) if i.name == "digits-alignment")
     assert "OI" not in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_nothing_that_is_written_is_cut_off(experiment):
+    params, confs = experiment.load()
+    results = read_results(params, confs, experiment.folder)
+    for item in illustrations(params, results, experiment.folder):
+        drawn, (width, height) = item.figure.get_tightbbox(), item.figure.get_size_inches()
+        inside = min(drawn.x0, drawn.y0) >= 0 and drawn.x1 <= width and drawn.y1 <= height
+        assert inside, (item.name, drawn)
 
 
 def test_mosaic_keeps_pixels_square_and_frames_one_tile():
@@ -139,7 +152,7 @@ def test_combined_methods_share_the_colour_of_their_robust_part():
 
 def save(path, **content):
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **content)
+    save_arrays(path, content)
     return path
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pag.foundation.artifacts import ArtifactError, load_json
+from pag.foundation.artifacts import ArtifactError, load_json, save_arrays
 from pag.report.judgement import judge
 from pag.report.outcomes import read_outcomes
 from pag.report.results import read_results
@@ -98,17 +98,17 @@ def test_outcomes_of_another_evaluation_than_the_metrics_are_refused(compared):
 def test_outcomes_that_do_not_fit_together_are_refused_in_one_line(tmp_path):
     assert read_outcomes(tmp_path / "none.npz") is None
     content = {"rows": np.arange(3), "labels": np.arange(3), "clean_correct": np.ones(9, bool)}
-    np.savez(tmp_path / "short.npz", **content, radius_L2=np.ones(2))
+    save_arrays(tmp_path / "short.npz", dict(**content, radius_L2=np.ones(2)))
     with pytest.raises(ArtifactError, match=r"short\.npz: \(2,\) values for rows of \(3,\)"):
         read_outcomes(tmp_path / "short.npz")
-    np.savez(tmp_path / "half.npz", **content, curve_eps_L2=np.ones(2))
+    save_arrays(tmp_path / "half.npz", dict(**content, curve_eps_L2=np.ones(2)))
     with pytest.raises(ArtifactError, match=r"half\.npz lacks the array 'curve_radius_L2'"):
         read_outcomes(tmp_path / "half.npz")
 
 
 def test_a_rounded_radius_counts_as_the_one_it_stands_for(tmp_path):
     content = {"rows": np.arange(2), "labels": np.arange(2), "clean_correct": np.ones(2, bool)}
-    np.savez(tmp_path / "a.npz", **content, radius_Linf=np.array([8 / 255, 10 / 255]))
+    save_arrays(tmp_path / "a.npz", dict(**content, radius_Linf=np.array([8 / 255, 10 / 255])))
     outcomes = read_outcomes(tmp_path / "a.npz")
     for eps in (0.0314, 8 / 255):  # 0.0314 is above 8/255 by 0.0012 of it
         assert outcomes.robust("Linf", eps).correct.tolist() == [False, True]

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from pag.foundation.artifacts import ArtifactError, load_json, save_json
-from pag.report.page import write_report
+from pag.report.content import content_of
+from pag.report.page import markdown_page, write_report
+from pag.report.results import read_results
 
 FIGURES = [
     "digits-alignment",
@@ -19,6 +21,8 @@ FIGURES = [
     "digits-realizations",
     "toy",
 ]
+CHARTS = ["digits-alignment", "digits-clean", "toy"]
+TABLES = ["digits-cnn", "digits-cnn-cost", "digits-cnn-foolbox", "toy"]
 
 
 def write(experiment, name: str = "report") -> Path:
@@ -27,15 +31,22 @@ def write(experiment, name: str = "report") -> Path:
     return out
 
 
+def markdown(experiment) -> str:
+    """report.md without its figures, which take longest."""
+    params, confs = experiment.load()
+    return markdown_page(content_of(params, confs, read_results(params, confs, experiment.folder)), [])
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_report_is_complete_and_the_same_every_time(experiment):
-    experiment.change("cm", autoattack_warnings=["Square Attack improves by 0.4 %"])
+    experiment.change("cm", warnings=["Square Attack improves by 0.4 %"])
     out = write(experiment)
-    tables = ["tables/all.csv", "tables/digits-cnn.csv"]
-    assert sorted(files(out)) == sorted(["report.md", *tables, *[f"figures/{name}.png" for name in FIGURES]])
+    tables = [f"tables/{name}" for name in ("all.csv", "digits-cnn.csv", *(f"{name}.tex" for name in TABLES))]
+    figures = [f"figures/{name}.png" for name in FIGURES] + [f"figures/{name}.svg" for name in CHARTS]
+    assert sorted(files(out)) == sorted(["report.md", "index.html", *tables, *figures])
     assert files(out) == files(write(experiment, "again"))
 
     page = (out / "report.md").read_text()
@@ -52,24 +63,19 @@ def test_report_is_complete_and_the_same_every_time(experiment):
 
 def test_without_an_alignment_there_is_no_figure_of_it(experiment):
     assert "figures/digits-alignment.png" in (write(experiment) / "report.md").read_text()
-    for content in (experiment.folder / "metrics" / "digits").rglob("*.json"):
+    for content in (experiment.folder / "records" / "digits").rglob("*.json"):
         save_json(content, load_json(content, sealed=True) | {"alignment": None}, sealed=True)
     assert "figures/digits-alignment.png" not in (write(experiment) / "report.md").read_text()
 
 
 def test_jpeg_copy_is_compared_with_cifar10_and_marked(experiment):
-    folder = experiment.folder
     experiment.write_all("cifar10-jpeg", "rn18")
     for method in ("vanilla", "sbg"):
         content = experiment.metrics_path(method, "cifar10-jpeg", "rn18")
         save_json(content, load_json(content, sealed=True) | {"data_note": "JPEG copy"}, sealed=True)
-    (folder / "arrays" / "digits").rename(folder / "arrays" / "cifar10-jpeg")
-    (folder / "arrays" / "cifar10-jpeg" / "large_eps" / "cnn").rename(
-        folder / "arrays" / "cifar10-jpeg" / "large_eps" / "rn18"
-    )
     lists = {"baselines": ["vanilla"], "realizations": ["sbg"], "robust": []}
     experiment.lists |= {"datasets": ["cifar10-jpeg"], "archs": ["rn18"], **lists}
-    page = (write(experiment) / "report.md").read_text()
+    page = markdown(experiment)
     assert "### cifar10-jpeg / rn18 (JPEG copy)" in page
     assert "cifar10-jpeg/rn18 (JPEG copy): **" in page.split("### Claim 1")[0]  # claims are marked like the numbers
     assert "measured on a JPEG copy of the paper's images" in page
@@ -96,13 +102,13 @@ def test_missing_arrays_are_named_and_an_earlier_report_stays(experiment, missin
 def test_our_notes_and_the_sanity_checks_stand_apart_from_what_autoattack_flagged(experiment):
     note = "9 classes: 8 target classes per image instead of 9"
     flag = "L2 0.5: Square Attack improves by 0.4 %"
-    page = (write(experiment) / "report.md").read_text()
+    page = markdown(experiment)
     assert "## Sanity checks" not in page
-    experiment.change("cm", autoattack_warnings=[note])
-    experiment.change("nn", autoattack_warnings=[note, flag])
+    experiment.change("cm", notes=[note])
+    experiment.change("nn", notes=[note], warnings=[flag])
     checks = [("L2: a large radius breaks everything", True, "0.0% at 4"), ("L2: rising", False, "1% at 1, 2% at 2")]
     experiment.change("sbg", sanity=[dict(zip(("name", "passed", "detail"), check, strict=True)) for check in checks])
-    page = (write(experiment, "again") / "report.md").read_text()
+    page = markdown(experiment)
     flags, notes = page.split("## AutoAttack warnings")[1].split("## Sanity checks")[0].split("How the attacks differ")
     assert [line for line in flags.splitlines() if line.startswith("- ")] == [f"- digits / cnn / NN: {flag}"]
     assert [line for line in notes.splitlines() if line.startswith("- ")] == [f"- digits: {note}"]
@@ -114,7 +120,7 @@ def test_our_notes_and_the_sanity_checks_stand_apart_from_what_autoattack_flagge
 
 def test_the_cost_of_each_training_and_of_all(experiment):
     experiment.change("at-l2", train_seconds=9000.0)
-    page = (write(experiment) / "report.md").read_text()
+    page = markdown(experiment)
     cost = page.split("#### Training cost")[1]
     assert "| AT-L2 | 2.5 h | 50.00 | 2 CPU cores |" in cost
     assert "| SBG | 30.0 s | 22.00 | 2 CPU cores |" in cost

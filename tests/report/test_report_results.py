@@ -50,7 +50,8 @@ def test_a_radius_without_a_measurement_is_missing(metrics):
     metrics.change_robust("sbg", "L2", "0.5", None)
     results = read(metrics)
     assert math.isnan(cell(results.scores, "sbg", "robust", "L2", 2.0)["value"])
-    lines = accuracy_table(results.runs, results.scores[results.scores["dataset"] == "digits"]).splitlines()
+    scores = results.scores[results.scores["dataset"] == "digits"]
+    lines = accuracy_table("digits", "cnn", results.runs, scores).markdown().splitlines()
     assert "| L2 0.5 | L2 1 | L2 2 |" in lines[0]
     line = next(line for line in lines if "| SBG |" in line)
     assert "| 97.5 ± 0.9 | 360 | 98.0 ± 1.2 | missing | 20.0 ± 2.8 | missing |" in line
@@ -90,13 +91,17 @@ def test_numbers_of_the_papers_tables(name, percent):
 def test_markdown_cell_has_measured_paper_and_difference(metrics):
     results = read(cifar10(metrics))
     scores = results.scores[results.scores["dataset"] == "cifar10"]
-    line = next(line for line in accuracy_table(results.runs, scores).splitlines() if "| SBG |" in line)
+    line = next(
+        line
+        for line in accuracy_table("cifar10", "rn18", results.runs, scores).markdown().splitlines()
+        if "| SBG |" in line
+    )
     expected = (
         "| SBG | 2 | 97.5 ± 0.9 / 78.56 / +18.9 | 360 | 98.0 ± 1.2 "
         "| 80.0 ± 2.8 / 55.39 / +24.6 | 20.0 ± 2.8 / 30.43 / -10.4 |"
     )
     assert line == f"{expected} missing / 23.97 / – | 95.0 ± 1.6 | 200 | 0.720 |"
-    foolbox = foolbox_table(results.runs, scores)
+    foolbox = foolbox_table("cifar10", "rn18", results.runs, scores).markdown()
     assert "GaussianBlurAttack | L2 2 |" in foolbox
     assert "50.0 ± 3.5 / 51.54 / -1.5 (clean 97.5, median 1.25)" in foolbox
 

@@ -1,5 +1,6 @@
 """Variants and the paper's tables in the report: which runs share a row, what is measured, what is missing."""
 
+import pandas as pd
 import pytest
 
 from pag.foundation.artifacts import ArtifactError, load_json, save_json
@@ -8,9 +9,9 @@ from pag.report import results
 from pag.report.figures import illustrations
 from pag.report.judgement import judge
 from pag.report.page import write_report
-from pag.report.paper_tables import paper_sections
+from pag.report.paper_tables import paper_tables
 from pag.report.results import read_results
-from pag.report.studies import study_sections, sweep_of
+from pag.report.studies import study_tables, sweep_of
 
 VARIANTS = {
     "lambda-0": ({"method": "sbg", "lambda": 0.0}, {"alignment_weight": 0.0, "alignment": 0.05}, 0.40),
@@ -67,7 +68,8 @@ def read(experiment):
 def sections(experiment) -> str:
     found = read(experiment)
     scores = found.scores[found.scores["dataset"] == "digits"]
-    return "\n".join(study_sections([*found.runs, *found.variants], scores))
+    tables = study_tables([*found.runs, *found.variants], scores)
+    return "\n".join(f"#### {table.title}\n{table.markdown()}" for table in tables)
 
 
 def row(text: str, *starts: str) -> str:
@@ -197,7 +199,7 @@ def test_a_missing_result_and_an_unknown_variant_are_named(varied):
 
 
 def paper_page(experiment, dataset: str, arch: str) -> dict[str, str]:
-    """Title → text of the sections on the paper's tables, for results under the name of another dataset."""
+    """Title → the paper's table beside results under the name of another dataset; "absent": titles of the others."""
     experiment.lists |= {"datasets": [dataset], "archs": [arch], "variants": []}
     experiment.evaluation["threat_models"] = {"L2": [0.5, 1.0], "Linf": [8 / 255]}
     experiment.write_all(dataset, arch)
@@ -206,8 +208,8 @@ def paper_page(experiment, dataset: str, arch: str) -> dict[str, str]:
         robust = content["robust_accuracy"]["Linf"]
         robust[str(8 / 255)] = robust.pop("0.1")
         save_json(path, content, sealed=True)
-    parts = paper_sections(read(experiment).scores)
-    return {part.split("\n")[0].removeprefix("### "): part for part in parts}
+    tables, absent = paper_tables(read(experiment).scores)
+    return {table.title: table.markdown() for table in tables} | {"absent": ", ".join(absent)}
 
 
 def test_a_table_of_the_paper_has_all_its_cells(metrics):
@@ -233,21 +235,23 @@ def test_other_tables_follow_their_radii_and_rows(metrics):
     assert "| 50.0 ± 3.5 / 28.03 / +22.0 | 50.0 ± 3.5 / 51.54 / -1.5 | 200 | 1293 |" in blur
     assert "| cifar10 / rn18 | AT-PGD-7 | 2.27 / 2.13 |" in page["Appendix H (`runtime`)"]
     assert "| cifar10 / rn18 | AT-PGD-20 | missing / 6.14 |" in page["Appendix H (`runtime`)"]
-    absent = next(part for part in page.values() if part.startswith("Not run here"))
-    assert absent == (
-        "Not run here, with the presets that do: Table 2 (`table2`), Table 5 (`table5-vgg, table5-mixer`), "
-        "Table 7 (`table7`), Figure 5 (`figure5`)."
-    )
+    absent = "Table 2 (`table2`), Table 5 (`table5-vgg, table5-mixer`), Table 7 (`table7`), Figure 5 (`figure5`)"
+    assert page["absent"] == absent
 
 
-def test_blocks_of_different_radii_have_tables_of_their_own(metrics):
+def test_blocks_of_different_radii_have_tables_of_their_own_and_none_is_all_missing(metrics):
     table = paper_page(metrics, "cifar100", "rn18")["Table 2 (`table2`)"]
     assert [line for line in table.splitlines() if line.startswith("| Dataset")] == [
-        "| Dataset / architecture | Method | Clean | L2 0.5 | L∞ 4/255 | n clean | n attacked | training images |",
         "| Dataset / architecture | Method | Clean | L2 0.5 | L∞ 8/255 | n clean | n attacked | training images |",
     ]
-    assert "| missing / 74.79 / – |" in row(table, "stl10 / rn18", "SBG")
+    assert "stl10" not in table  # of other radii, and not run
     assert "| 97.5 ± 0.9 / 55.94 / +41.6 |" in row(table, "cifar100 / rn18", "SBG")
+    both = read(metrics).scores
+    second = both[both["dataset"] == "cifar100"].assign(dataset="stl10")
+    first, other = (t for t in paper_tables(pd.concat([second, both]))[0] if t.name.startswith("paper-table-2"))
+    assert [first.header[4], other.header[4]] == ["L∞ 4/255", "L∞ 8/255"]
+    assert [first.title, other.title] == ["Table 2 (`table2`)", ""]
+    assert "| missing / 43.53 / – |" in row(first.markdown(), "stl10 / rn18", "SBG")
 
 
 def test_figure_5_has_the_papers_numbers_where_its_lambda_is_known(varied):
@@ -255,7 +259,7 @@ def test_figure_5_has_the_papers_numbers_where_its_lambda_is_known(varied):
     scores = results.scores[results.scores["run"] == "sweep"].copy()
     scores["dataset"], scores["arch"] = "cifar10-jpeg", "rn18"
     scores.loc[scores["weight"] == 4.0, "weight"] = 2.0  # the λ of Table 8
-    (text,) = [part for part in paper_sections(scores) if part.startswith("### Figure 5")]
+    (text,) = [f"{t.caption}\n{t.markdown()}" for t in paper_tables(scores)[0] if t.title.startswith("Figure 5")]
     assert "L2 / L∞ 0 / 0, 22.53 / 0.43, 48.34 / 11.21, 50.87 / 15.97, 55.39 / 23.97" in text
     assert "40.0 ± 3.4 / 0.00 / +40.0" in row(text, "cifar10-jpeg / rn18 (JPEG copy)", "0")
     assert "85.0 ± 2.5 / 55.39 / +29.6" in row(text, "cifar10-jpeg / rn18 (JPEG copy)", "2")

@@ -15,6 +15,7 @@ from pag.foundation.config.conf import load_conf
 from pag.foundation.config.section import ConfigError
 from pag.images.dataset import ImageDataset, Split
 from stages.prepare import require_attackable
+from stages.shared.command import run_stage
 
 Change = Callable[[Workspace], None]
 
@@ -121,6 +122,13 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("t not trained", ("distill_sbg", "digits"), value("distill.t", 3), "is not trained"),
     ("negative λ", ("train", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
     ("eps 0", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.L2", [0.0]), "threat_models.L2"),
+    ("far curve", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.curve", {"L2": [1.0, 9.0]}), "curve.L2 = 9"),
+    (
+        "far picture",
+        ("evaluate", "digits", "cnn", "sbg"),
+        value("evaluation.large_eps.eps", 8.5),
+        "large_eps.eps = 8.5",
+    ),
     ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "at most 1"),
     (
         "a radius beyond all images",
@@ -239,3 +247,32 @@ def test_sizes_on_which_the_square_attack_fails_are_refused_before_anything_is_t
     with pytest.raises(ConfigError, match=f"{side}×{side} pixels") if fails else nullcontext():
         require_attackable(dataset, config)
     require_attackable(dataset, config.model_copy(update={"threat_models": {"Linf": [0.1]}}))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "error: out of memory: lower the batch_size"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory:\ntried"),
+            "can't allocate memory: tried",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "CUDA out of memory. Tried"),
+    ],
+)
+def test_too_little_memory_is_one_line(error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(standalone_mode: bool) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_stage(command)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 1 and said in line and "lower the batch_size" in line
+
+
+def test_another_error_of_the_libraries_is_not_taken_for_it() -> None:
+    def command(standalone_mode: bool) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="do not fit"):
+        run_stage(command)

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ def test_the_chain_ends_in_metrics_and_a_report(chain: Workspace, tmp_path, monk
         workspace.set(key, value, "params.yaml")
     for method in ("vanilla", "at-l2", "sbg", "at-l2+sbg"):
         assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", method) == 0
-    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/sbg.json").read_text())
+    metrics = json.loads((tmp_path / "results/records/digits/cnn/sbg.json").read_text())
     assert set(metrics["robust_accuracy"]) == {"L2", "Linf"}
     assert (
         0 <= metrics["robust_accuracy"]["L2"]["0.5"] <= metrics["clean_accuracy"] + 1e-9 or metrics["n_examples"] < 40
@@ -51,7 +53,7 @@ def test_a_curve_and_sanity_checks_are_made_where_they_are_asked_for(
     for key, value in {"curve": {"L2": [0.25, 8.0]}, "sanity": 4, "threat_models": {"L2": [0.5]}, "images": 5}.items():
         workspace.set(f"evaluation.{key}", value)
     assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla") == 0
-    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/vanilla.json").read_text())
+    metrics = json.loads((tmp_path / "results/records/digits/cnn/vanilla.json").read_text())
     assert len(metrics["sanity"]) == 4 and {"name", "passed", "detail"} == set(metrics["sanity"][0])
     outcomes = load_arrays(tmp_path / "results/arrays/digits/outcomes/cnn/vanilla.npz")
     assert outcomes["curve_eps_L2"].tolist() == [0.25, 8.0]
@@ -65,7 +67,7 @@ def test_validation_images_are_counted_noted_and_not_measured_against_test_image
     workspace = chain.copy(tmp_path)
     workspace.set("evaluation.split", "validation")
     assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla") == 0
-    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/vanilla.json").read_text())
+    metrics = json.loads((tmp_path / "results/records/digits/cnn/vanilla.json").read_text())
     assert metrics["alignment"] is None  # the held-out directions are of test images
     labels = load(tmp_path / "data/digits/images").validation.labels
     assert metrics["n_clean"] == len(labels)
@@ -94,7 +96,7 @@ def test_the_toy_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace.create(tmp_path)
     assert workspace.run(monkeypatch, "prepare_toy") == 0
     assert workspace.run(monkeypatch, "toy") == 0
-    metrics = json.loads((tmp_path / "results/metrics/toy.json").read_text())
+    metrics = json.loads((tmp_path / "results/records/toy.json").read_text())
     assert len(metrics["nn"]["pgd"]["values"]) == metrics["seeds"] == 2
 
 
@@ -146,6 +148,45 @@ def test_lambda_zero_is_vanilla_training(chain: Workspace, tmp_path, monkeypatch
         for method in ("vanilla", "sbg")
     ]
     assert float(curves[0][1]) == pytest.approx(float(curves[1][1]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "curve", "stops"),
+    [
+        (("train", "digits", "cnn", "vanilla"), "classifier.epochs", "cnn/vanilla.csv", "pag.training.loop.accuracy"),
+        (("train_diffusion", "digits"), "diffusion.steps", "diffusion.csv", "pag.diffusion.training.diffusion_loss"),
+    ],
+    ids=["classifier", "diffusion"],
+)
+def test_a_curve_is_there_while_training_runs(
+    stage: tuple[str, ...],
+    key: str,
+    curve: str,
+    stops: str,
+    chain: Workspace,
+    tmp_path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workspace = chain.copy(tmp_path)
+    workspace.set(key, 4)
+    path = tmp_path / "results/curves/digits" / curve
+    path.unlink()
+
+    def fails_at_the_fourth(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise OSError("stopped in here")
+        return whole(*arguments)
+
+    with monkeypatch.context() as patch:
+        calls: list[int] = []
+        whole = resolve_name(stops)
+        patch.setattr(stops, fails_at_the_fourth)
+        assert workspace.run(monkeypatch, *stage) == 1
+    so_far = path.read_text()
+    assert len(so_far.splitlines()) >= 3  # the header and two points
+    assert workspace.run(monkeypatch, *stage) == 0
+    assert path.read_text().startswith(so_far) and len(path.read_text().splitlines()) == 5
 
 
 def test_previews_hold_one_gradient_per_shown_class(chain: Workspace) -> None:

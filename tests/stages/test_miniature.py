@@ -10,7 +10,8 @@ from workspace import Workspace
 from benchmarks import miniature
 from benchmarks.miniature_data import CIFAR10_JPEG, SHARED, provide
 from pag.datasets.preparation import prepare
-from pag.foundation.config.conf import DataConfig, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.data import DataConfig
 from pag.foundation.config.section import read_yaml
 from stages.preset import load_preset
 

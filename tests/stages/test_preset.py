@@ -83,6 +83,16 @@ def test_the_defaults_are_the_confs_own_values_and_cover_every_changed_key() -> 
                 assert getattr(getattr(conf, section), field) == value, key
 
 
+def test_set_leaves_the_files_as_an_experiment_does(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(arguments("digits-few"))
+    files = [workspace.folder / "params.yaml", workspace.folder / "conf/digits.yaml"]
+    expected = [read_yaml(file) for file in files]
+    apply(arguments("digits-lambda"))
+    assert workspace.run(monkeypatch, "preset", "digits-few", "--set") == 0
+    assert [read_yaml(file) for file in files] == expected
+    assert workspace.run(monkeypatch, "preset", "table4", "--set") == 1
+
+
 def test_the_seeds_remain(workspace: Workspace) -> None:
     workspace.set("training_seed", 7, "params.yaml")
     apply(arguments("table1"))

@@ -30,7 +30,7 @@ def test_a_variant_is_trained_evaluated_and_reported(
     stated = {"lambda": 0.5, "classes_per_image": "all", "training_seed": 3, "trained_as": "sbg"}
     assert {key: described[key] for key in stated} == stated
     assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "all") == 0
-    metrics = json.loads((tmp_path / "results/metrics/digits/cnn/all.json").read_text())
+    metrics = json.loads((tmp_path / "results/records/digits/cnn/all.json").read_text())
     assert (metrics["classes_per_image"], metrics["seed"], metrics["alignment_weight"]) == ("all", 3, 0.5)
 
     for key in ("baselines", "realizations", "robust"):

@@ -12,7 +12,9 @@ from pytest import MonkeyPatch
 
 from pag.classifiers import build
 from pag.diffusion.training import train
-from pag.foundation.config.conf import ClassifierConfig, DiffusionConfig, load_conf
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import ImageDataset, Split
 from pag.objectives.baselines.gaussian_noise import GaussianNoise

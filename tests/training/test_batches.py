@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.images.dataset import Split
 from pag.training.batch import Batch
 from pag.training.batches import Batches

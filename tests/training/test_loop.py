@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pag.classifiers import build
 from pag.classifiers.accuracy import accuracy
-from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.finite import MAX_WEIGHT
 from pag.images.dataset import Split
 from pag.objectives.alignment.objective import Alignment

@@ -2,6 +2,7 @@
 
 import math
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.foundation import interrupts
-from pag.foundation.config.conf import ClassifierConfig
+from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import Split
 from pag.objectives.baselines.cross_entropy import cross_entropy
@@ -60,6 +61,7 @@ def run(
     optimizer: str = "sgd",
     dropout: float = 0.5,
     seed: int = 0,
+    on_epoch: Callable[[loop.History], None] = lambda history: None,
     **options: Any,
 ) -> tuple[dict[str, Tensor], loop.History, int]:
     """The weights, the history and the number of steps that were taken."""
@@ -70,7 +72,7 @@ def run(
     model, objective = network(dropout), KilledAt(killed_at)
     kept = Scratch(scratch, {"optimizer": optimizer}) if scratch is not None else None
     batches = Batches(split, config, seed, torch.device("cpu"))
-    history = loop.train_classifier(model, batches, objective, split, config, scratch=kept)
+    history = loop.train_classifier(model, batches, objective, split, config, on_epoch, kept)
     return model.state_dict(), history, objective.calls
 
 
@@ -156,6 +158,20 @@ def test_the_global_generator_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     run()
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_what_is_told_after_an_interruption_begins_with_the_epochs_before_it(tmp_path: Path) -> None:
+    told: list[list[float]] = []
+
+    def on_epoch(history: loop.History) -> None:
+        told.append([row["epoch"] for row in history.rows])
+
+    with pytest.raises(Killed):
+        run(tmp_path, 8, on_epoch=on_epoch)  # in the third epoch
+    assert told == [[], [1], [1, 2]]
+    told.clear()
+    run(tmp_path, on_epoch=on_epoch)
+    assert told == [[1, 2], [1, 2, 3], [1, 2, 3, 4]]
 
 
 def test_the_time_before_the_interruption_counts(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pag.foundation.config.conf import AdversarialConfig, ClassifierConfig
+from pag.foundation.config.training import AdversarialConfig, ClassifierConfig
 from pag.images.dataset import Split
 from pag.threat.threat_model import ThreatModel
 from pag.training.batch import Batch, Objective

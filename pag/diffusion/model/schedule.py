@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pag.diffusion.model.schedule import NoiseSchedule
 from pag.diffusion.model.unet import build_unet
 from pag.foundation.artifacts import ArtifactError, load_weights
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 from pag.images.dataset import ImageDataset
 
 WEIGHTS = "ema.safetensors"

@@ -7,7 +7,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
-from pag.foundation.config.conf import DiffusionConfig
+from pag.foundation.config.diffusion import DiffusionConfig
 
 
 class ClassConditionalUNet(nn.Module):

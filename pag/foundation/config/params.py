@@ -25,6 +25,8 @@ class Params(Section):
     variants: list[str]  # names under `variants` of conf/<dataset>.yaml
     variant_datasets: list[str]  # each variant runs on each of these …
     variant_archs: list[str]  # … with each of these
+    externals: list[str]  # names under `external` of conf/<dataset>.yaml …
+    external_datasets: list[str]  # … each is evaluated on these
     point_sets: list[Literal["toy"]]  # the two-dimensional experiment, or none
     noise_level_figures: list[str]  # datasets whose SBG is drawn over the noise levels
 
@@ -39,6 +41,11 @@ class Params(Section):
     def _something_runs(self) -> "Params":
         if not (self.datasets or self.point_sets):
             raise ValueError("datasets and point_sets: both are empty, expected something to run on")
+        if self.datasets and not (self.methods() or self.variants or self.externals or self.noise_level_figures):
+            raise ValueError(
+                f"datasets: nothing is run on {', '.join(self.datasets)}, expected baselines, realizations, robust, "
+                "variants, externals or noise_level_figures"
+            )
         if self.robust and not self.robust_realizations:
             raise ValueError(f"robust_realizations: empty, expected what is added to {', '.join(self.robust)}")
         return self
@@ -50,14 +57,18 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _variants_belong_to_the_experiment(self) -> "Params":
+    def _what_is_chosen_belongs_to_the_experiment(self) -> "Params":
         for key in ("variant_datasets", "variant_archs"):
             if self.variants and not getattr(self, key):
                 raise ValueError(f"{key}: empty, expected what the variants run on ({', '.join(self.variants)})")
+        if self.externals and not self.external_datasets:
+            raise ValueError(f"external_datasets: empty, expected what {', '.join(self.externals)} are evaluated on")
         chosen = {key: (getattr(self, key), self.datasets) for key in ("raw", "noise_level_figures")}
         if self.variants:
             chosen |= {"variant_datasets": (self.variant_datasets, self.datasets)}
             chosen |= {"variant_archs": (self.variant_archs, self.archs)}
+        if self.externals:
+            chosen |= {"external_datasets": (self.external_datasets, self.datasets)}
         for key, (names, known) in chosen.items():
             for name in names:
                 if name not in known:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from pag.foundation.config.conf import AlignmentConfig, Conf
+from pag.foundation.config.conf import Conf
 from pag.foundation.config.params import Params
 from pag.foundation.config.section import (
     Baseline,
@@ -26,6 +26,7 @@ from pag.foundation.config.section import (
     check,
     nearest,
 )
+from pag.foundation.config.training import AlignmentConfig
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # a dot would split DVC's parameter keys
 
@@ -44,7 +45,7 @@ class Variant(Section):
 
     @model_validator(mode="after")
     def _fits_the_method(self) -> "Variant":
-        known = list(_methods())
+        known = list(methods())
         if self.method not in known:
             raise ValueError(f"unknown method '{self.method}'{nearest(self.method, known)}")
         aligned = {"lambda": self.weight, "classes_per_image": self.classes_per_image, "gradient_of": self.gradient_of}
@@ -84,17 +85,18 @@ def variants_of(conf: Conf, dataset: str) -> dict[str, Variant]:
 def variant_of(conf: Conf, dataset: str, name: str) -> Variant:
     """One variant of a conf; the others are not looked at. Errors as above, and for an unknown name."""
     if name not in conf.variants:
-        known = nearest(name, [*_methods(), *conf.variants])
+        known = nearest(name, [*methods(), *conf.variants])
         raise ConfigError(f"unknown run '{name}': no method, and no variant of conf/{dataset}.yaml{known}")
     source = f"conf/{dataset}.yaml: variants.{name}"
     if not NAME.fullmatch(name):
         raise ConfigError(f"{source}: a name has lower-case letters, digits and single hyphens")
-    if name in _methods():
+    if name in methods():
         raise ConfigError(f"{source}: '{name}' is the name of a method, whose results would be overwritten")
     return check(Variant, conf.variants[name], source)
 
 
-def _methods() -> Iterator[str]:
+def methods() -> Iterator[str]:
+    """The names of all methods."""
     yield from get_args(Baseline)
     yield from get_args(Realization)
     for robust in get_args(RobustMethod):
@@ -120,7 +122,7 @@ def run_of(name: str, dataset: str, arch: str, params: Params, conf: Conf) -> Ru
 
     λ is params.yaml's where that is set, otherwise conf's for the method and architecture; a variant has its own.
     """
-    a_method = name in _methods()
+    a_method = name in methods()
     variant = Variant.model_validate({"method": name}) if a_method else variant_of(conf, dataset, name)
     weight, alignment, penalty = 0.0, AlignmentConfig(), variant.penalty
     # what does not concern the run is not read: in dvc.yaml its stage does not depend on it

@@ -5,6 +5,7 @@ inside can rely on them.
 """
 
 import difflib
+import math
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,3 +166,14 @@ def _keys(model: type[Section], parents: list[Any]) -> list[str]:
         # a section that may be missing is a union of it and None
         model = next(iter(get_args(field.annotation)), field.annotation)  # type: ignore[assignment]
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def check_radius(norm: Norm, eps: float, key: str = "eps", pixels: int | None = None) -> None:
+    """Refuse a radius that means nothing on images in [0, 1].
+
+    key: the parameter's name for the message. pixels: C·H·W of an image, where it is known.
+    """
+    diameter = 1.0 if norm == "Linf" else math.inf if pixels is None else math.sqrt(pixels)
+    if not 0 < eps <= diameter:
+        most = "" if diameter == math.inf else f" and at most {diameter:.4g}: no two images are farther apart"
+        raise ValueError(f"{key} = {eps} for {norm}: expected above 0{most}")

@@ -1,7 +1,7 @@
 """From a run to its objective: training without alignment, or what alignment is added to."""
 
-from pag.foundation.config.conf import MethodsConfig
 from pag.foundation.config.runs import Run
+from pag.foundation.config.training import MethodsConfig
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.objectives.baselines.gaussian_noise import GaussianNoise

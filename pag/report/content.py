@@ -1,0 +1,161 @@
+"""What the pages say, before it is Markdown or HTML: facts, tables, findings, warnings."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import pandas as pd
+
+from pag.foundation.config.conf import Conf
+from pag.foundation.config.external import EXTERNAL
+from pag.foundation.config.params import Params
+from pag.report import tables
+from pag.report.formats import METHOD_NAMES, REALIZATION_NAMES, Table, method_name
+from pag.report.judgement import Finding, judge
+from pag.report.paper import load_paper
+from pag.report.paper_tables import paper_tables
+from pag.report.results import Results, Run
+from pag.report.rules import CERTAINTY, CHANCE, CLAIMS, Claim
+from pag.report.studies import study_tables
+
+MAIN = ("main", "external")  # all but variants
+TITLE = "Do perceptually aligned gradients imply robustness? Measured results"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one dataset and architecture."""
+
+    dataset: str
+    arch: str
+    runs: tuple[Run, ...]  # methods and variants, or networks of others
+    scores: pd.DataFrame  # theirs
+    note: str  # what must stand beside all of it, e.g. "JPEG copy"; empty: nothing
+    tables: tuple[Table, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset} / {self.arch}" + (f" ({self.note})" if self.note else "")
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-{self.arch}"
+
+    @property
+    def main(self) -> list[Run]:
+        """Those of the group's first table."""
+        return [run for run in self.runs if run.study in MAIN]
+
+    @property
+    def main_scores(self) -> pd.DataFrame:
+        return self.scores[self.scores["run"].isin(MAIN)]
+
+
+@dataclass(frozen=True)
+class Content:
+    params: Params
+    confs: dict[str, Conf]
+    results: Results
+    facts: tuple[tuple[str, str], ...]  # what, which
+    groups: tuple[Group, ...]
+    toy: Table | None
+    findings: tuple[Finding, ...]
+    paper: tuple[Table, ...]
+    absent: tuple[str, ...]  # tables of the paper that were not run
+    flags: tuple[str, ...]  # what AutoAttack flagged as a reason to distrust a number
+    notes: tuple[str, ...]  # how the attacks differ from the standard version
+    sanity: tuple[tuple[str, bool, str], ...]  # run, passed, what was looked for and found
+
+    def of(self, claim: Claim) -> list[Finding]:
+        return [finding for finding in self.findings if finding.claim is claim]
+
+    def settings(self, dataset: str) -> str:
+        """What the runs of a data set have in common; what a variant changes stands beside it."""
+        conf = self.confs[dataset]
+        classes, classifier = conf.alignment.classes_per_image, conf.classifier
+        return (
+            f"Unless a variant says otherwise: {classifier.epochs} epochs of batches of {classifier.batch_size}; "
+            f"{classes} target class{'' if classes == 1 else 'es'} per image; stored directions of {conf.distill.bits} "
+            "bits a value."
+        )
+
+    @property
+    def certainty(self) -> list[str]:
+        """How claims are judged."""
+        scores = self.results.scores
+        recorded = scores.loc[(scores["measure"] == "clean") & (scores["dataset"] != "toy"), "chance"].notna()
+        return [CERTAINTY, *([CHANCE] if recorded.all() else [])]  # metrics of earlier versions lack it
+
+    @property
+    def claims(self) -> list[Claim]:
+        return CLAIMS
+
+
+def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Content:
+    scores = results.scores
+    toy = scores[scores["dataset"] == "toy"]
+    runs = (*results.runs, *results.variants, *results.externals)
+    there = {(run.dataset, run.arch) for run in runs}
+    keys = [key for key in product(params.datasets, (*params.archs, EXTERNAL)) if key in there]
+    of_paper, absent = paper_tables(scores)
+    return Content(
+        params,
+        confs,
+        results,
+        tuple(_facts(params, runs)),
+        tuple(_group(dataset, arch, runs, scores) for dataset, arch in keys),
+        None if results.toy is None else tables.toy_table(toy),
+        tuple(judge(scores)),
+        tuple(of_paper),
+        tuple(absent),
+        tuple(f"{label(run)}: {flag}" for run in runs for flag in run.metrics.warnings),
+        tuple(dict.fromkeys(f"{run.dataset}: {note}" for run in runs for note in run.metrics.notes)),
+        tuple(
+            (label(r), check.passed, f"{check.name}: {check.detail}") for r in runs for check in r.metrics.sanity or ()
+        ),
+    )
+
+
+def label(run: Run) -> str:
+    return f"{run.dataset} / {run.arch} / {run.variant or method_name(run.method)}"
+
+
+def _facts(params: Params, runs: Sequence[Run]) -> list[tuple[str, str]]:
+    used = {part for run in runs for part in run.method.split("+")}
+    aligned = [f"{METHOD_NAMES[name]}, {words}" for name, words in REALIZATION_NAMES.items() if name in used]
+    seeds = [run.metrics.seed for run in runs]
+    facts = [
+        ("The paper", load_paper()["about"]["source"]),
+        ("Datasets", ", ".join(params.datasets)),
+        ("Architectures", ", ".join(params.archs)),
+        ("Training seed", ", ".join(dict.fromkeys(str(seed) for seed in seeds if seed is not None))),
+        ("Methods", ", ".join(method_name(method) for method in params.methods())),
+        ("Aligned with", "; ".join(aligned)),
+        ("Variants", ", ".join(params.variants)),
+        ("Networks of others", ", ".join(params.externals)),
+        ("Machine", "; ".join(dict.fromkeys(run.metrics.hardware for run in runs))),
+        (
+            "Robust accuracy",
+            "that of AutoAttack (standard version). Standard errors are binomial (Agresti and Coull), over the n "
+            "images behind a number, without the spread over training seeds",
+        ),
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+def _group(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> Group:
+    own = tuple(run for run in runs if (run.dataset, run.arch) == (dataset, arch))
+    of_group = scores[(scores["dataset"] == dataset) & (scores["arch"] == arch)]
+    notes = dict.fromkeys(run.metrics.note for run in own if run.metrics.note)
+    group = Group(dataset, arch, own, of_group, "; ".join(notes), ())
+    return replace(group, tables=tuple(table for table in _tables(group) if table))
+
+
+def _tables(group: Group) -> Iterator[Table | None]:
+    names = group.dataset, group.arch
+    if group.main:
+        yield tables.accuracy_table(*names, group.main, group.main_scores)
+        yield tables.foolbox_table(*names, group.main, group.main_scores)
+    yield from study_tables(group.runs, group.scores)
+    if timed := [run for run in group.runs if run.metrics.train_seconds is not None]:
+        yield tables.cost_table(*names, timed)

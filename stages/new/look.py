@@ -1,0 +1,75 @@
+"""How images of one's own are to be read: the size that they are brought to and the parts that are cut from them."""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pag.datasets.folder import files_of
+from pag.datasets.tree import FileTree
+from pag.foundation.config.data import DataConfig
+from pag.foundation.config.section import ConfigError
+from stages.shared.attackable import square_attack_fits
+
+LOOKED_AT = 500  # images, of which the sizes are read
+SIDES = (8, 16, 32, 64)  # that images of other sizes are brought to
+SMALLEST = 8
+
+
+def reading(path: Path, root: str, largest_side: int, most_images: int | None, image_size: int | None) -> DataConfig:
+    """The section `data` for the images at `path`, which the conf is to call `root`.
+
+    largest_side: larger images are made smaller. most_images: of the training part, or None. image_size: the user's
+    choice, or None. Raises SourceError or ConfigError in one line for images that cannot be used.
+    """
+    tree = FileTree(path)
+    files = files_of(tree)
+    side = image_size or common_side(tree, files, largest_side)
+    rarest = min(len(names) for names in files["train"].values())
+    cut = {"test": 0.0 if files["test"] else 0.2, "validation": 0.0 if files.get("validation") else 0.1}
+    if rarest < 5:
+        name = min(files["train"], key=lambda each: len(files["train"][each]))
+        raise ConfigError(f"class '{name}' has {rarest} training images, expected at least 5: add some")
+    test = max(cut["test"], _one_of(rarest)) if cut["test"] else None
+    left = rarest * (1 - (test or 0))
+    total = sum(map(len, files["train"].values()))
+    return DataConfig(
+        loader="folder",
+        root=root,
+        image_size=side,
+        test_fraction=test,
+        validation_fraction=max(0.1, _one_of(left)),
+        train_limit=most_images if most_images is not None and total > most_images else None,
+    )
+
+
+def _one_of(count: float) -> float:
+    """The part of `count` images of a class that is surely one image, in hundredths."""
+    return min(0.5, math.ceil(150 / count) / 100)
+
+
+def common_side(tree: FileTree, files: dict[str, dict[str, list[str]]], largest: int) -> int | None:
+    """The side in pixels that all images are to have; None where they are as the experiment needs them."""
+    names = [name for by_class in files.values() for of_class in by_class.values() for name in of_class]
+    chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, LOOKED_AT).astype(int))]
+    sizes = {_size(content, name) for name, content in tree.read(chosen)}
+    shortest = int(np.median([min(size) for size in sizes]))
+    if shortest < SMALLEST:
+        raise ConfigError(
+            f"{tree.root}: images of {shortest} pixels a side, expected at least {SMALLEST}: AutoAttack needs them, "
+            f"--image-size {SMALLEST} makes them larger"
+        )
+    one_square = len(sizes) == 1 and all(width == height for width, height in sizes)
+    if one_square and shortest <= largest and square_attack_fits(shortest):
+        return None
+    return max(side for side in SIDES if side <= min(shortest, largest))
+
+
+def _size(content: bytes, name: str) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.size
+    except UnidentifiedImageError:
+        raise ConfigError(f"{name} cannot be read as an image: unknown format") from None

@@ -1,0 +1,169 @@
+"""From images of one's own to an experiment on them: what is written is valid, and fits the images."""
+
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from workspace import ROOT, Workspace
+
+from pag.classifiers import build
+from pag.diffusion.model.unet import build_unet
+from pag.foundation.config.conf import load_conf
+from pag.foundation.config.diffusion import DiffusionConfig
+from pag.foundation.config.params import load_params
+from pag.foundation.config.section import read_yaml
+from stages.new.values import CPU, GPU, conf_of, diffusion, threat_models
+from stages.prepare import require_attackable
+from stages.shared.attackable import square_attack_fits
+
+
+def write_images(folder: Path, count: int, sides: tuple[int, ...], mode: str = "RGB", classes: str = "ab") -> None:
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            side = sides[i % len(sides)]
+            pixels = rng.integers(0, 256, (side, side, 3) if mode == "RGB" else (side, side), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    return Workspace(tmp_path)
+
+
+def new(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    return workspace.run(monkeypatch, "new.__main__", *arguments)
+
+
+def keys_of_dvc() -> set[str]:
+    """The keys of a data set's conf that dvc.yaml names: DVC stops a run at a missing one, after the stages before."""
+    params = [entry for stage in read_yaml(ROOT / "dvc.yaml")["stages"].values() for entry in stage.get("params", [])]
+    confs = [keys for entry in params if isinstance(entry, dict) for file, keys in entry.items() if "item" in file]
+    return {key for keys in confs for key in keys if "$" not in key}
+
+
+@pytest.mark.parametrize("layout", ["classes", "parts", "archive"])
+def test_what_is_written_is_an_experiment(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, layout: str
+) -> None:
+    parts = ("train", "test") if layout == "parts" else ("",)
+    for part in parts:
+        write_images(workspace.folder / "pets" / part, 10, (16,))
+    source = "pets"
+    if layout == "archive":
+        source = "pets.zip"
+        with zipfile.ZipFile(workspace.folder / source, "w") as packed:
+            for path in (workspace.folder / "pets").rglob("*.png"):
+                packed.write(path, path.relative_to(workspace.folder))
+    if layout == "parts":  # other pixels than those of train
+        for path in (workspace.folder / "pets/test").rglob("*.png"):
+            Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    if layout != "archive":  # one measurement is enough
+        monkeypatch.setattr("stages.new.__main__.minutes", lambda *arguments: {"all": 1.0})
+    assert new(workspace, monkeypatch, "mine", "--images", source) == 0
+    printed = capsys.readouterr().out
+    assert "16×16 pixels in 2 classes" in printed
+    assert "minutes" in printed and printed.endswith("\n  dvc repro\n")
+    params, conf = load_params(), load_conf("mine")
+    assert params.datasets == params.raw == ["mine"]
+    assert conf.data.root == source
+    assert (conf.data.test_fraction is None) == (layout == "parts")
+    assert "# of the data split" in (workspace.folder / "params.yaml").read_text()  # the comments stay
+    for stage in ("validate", "raw", "prepare"):
+        assert workspace.run(monkeypatch, stage, *([] if stage == "validate" else ["mine"])) == 0, capsys.readouterr()
+    content = read_yaml(workspace.folder / "conf/mine.yaml")
+    for key in keys_of_dvc():
+        section = content
+        for name in key.split("."):
+            assert name in section, f"dvc.yaml asks for {key}"
+            section = section[name]
+    known = subprocess.check_output(["git", "ls-files"], cwd=workspace.folder, text=True)
+    assert "conf/mine.yaml" in known.split()  # or a queued experiment would not find it
+
+
+def test_images_of_several_sizes_get_one(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.new.__main__.minutes", lambda *arguments: {"all": 1.0})
+    write_images(workspace.folder / "pets", 10, (40, 50, 60))
+    assert new(workspace, monkeypatch, "mine", "--images", "pets") == 0
+    assert load_conf("mine").data.image_size in (32, 64)  # 64 where there is a GPU
+    assert new(workspace, monkeypatch, "small", "--images", "pets", "--image-size", "16") == 0
+    assert load_conf("small").data.image_size == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["mine", "--images", "nowhere"], "nowhere does not exist"),
+        (["digits", "--images", "pets"], "conf/digits.yaml exists: choose another name"),
+        (["a/b", "--images", "pets"], "name 'a/b': expected letters, digits, - and _"),
+        (["mine", "--images", "pets", "--image-size", "24"], "--image-size 24: AutoAttack cannot take it"),
+        (["mine", "--images", "few"], "class 'a' has 3 training images, expected at least 5"),
+        (["mine", "--images", "tiny"], "images of 5 pixels a side, expected at least 8"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_changes_nothing(
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    write_images(workspace.folder / "pets", 10, (16,))
+    write_images(workspace.folder / "few", 3, (16,))
+    write_images(workspace.folder / "tiny", 10, (5,))
+    before = (workspace.folder / "params.yaml").read_bytes()
+    assert new(workspace, monkeypatch, *arguments) == 1
+    assert expected in capsys.readouterr().err
+    assert (workspace.folder / "params.yaml").read_bytes() == before
+    assert not (workspace.folder / "conf/mine.yaml").exists()
+
+
+@pytest.mark.parametrize("side", [side for side in range(8, 66) if square_attack_fits(side)])
+def test_the_networks_fit_every_side(side: int) -> None:
+    config = DiffusionConfig(**diffusion(side, 8, 10) | {"channels": 32})
+    with torch.device("meta"):
+        build_unet(config, 3, side, 2)
+    radii = threat_models(3, side)
+    assert radii["L2"][0] < radii["L2"][1] < 3 * side**2
+
+
+@pytest.mark.parametrize("scale", [CPU, GPU], ids=["cpu", "gpu"])
+def test_the_values_of_both_machines_are_valid(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, scale) -> None:
+    from pag.datasets.preparation import prepare
+    from pag.foundation.config.conf import Conf
+    from pag.foundation.config.data import DataConfig
+    from pag.foundation.config.section import check
+
+    monkeypatch.chdir(workspace.folder)
+    write_images(workspace.folder / "pets", 10, (28,), "L", "abcdefghijkl")
+    data = DataConfig(loader="folder", root="pets", test_fraction=0.2, validation_fraction=0.2)
+    images = prepare("mine", data, 0)
+    conf = check(Conf, conf_of(images, data, scale), "conf/mine.yaml")
+    require_attackable(images, conf.evaluation)
+    assert conf.alignment.classes_per_image == 1
+    assert not conf.classifier.flip  # grey images may be of letters
+    build(scale.arch, images.num_classes, images.image_shape, 0)
+
+
+def test_a_queued_experiment_without_its_conf_says_so(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    copy = workspace.folder / ".dvc/tmp/exps/copy"
+    shutil.copytree(workspace.folder / "conf", copy / "conf")
+    shutil.copy(workspace.folder / "params.yaml", copy)
+    shutil.copy(workspace.folder / "conf/digits.yaml", workspace.folder / "conf/mine.yaml")
+    inside = Workspace(copy)
+    inside.set("datasets", ["mine"], "params.yaml")
+    monkeypatch.setenv("DVC_ROOT", str(workspace.folder))
+    assert inside.run(monkeypatch, "validate") == 1
+    assert "conf/mine.yaml is not in this experiment's copy of the repository" in capsys.readouterr().err
+    assert read_yaml(copy / "params.yaml")["datasets"] == ["mine"]
