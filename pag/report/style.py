@@ -31,6 +31,7 @@ COLOURS = {
     "gradnorm": "#B8A000",  # Okabe and Ito's yellow, darker: it is drawn on white
     "noise": "#8C564B",
 }
+OTHERS = "#6A3D9A"  # networks of others, whatever their names
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine has it
@@ -48,7 +49,7 @@ STYLE: dict[Any, Any] = {
 
 
 def colour(method: str) -> str:
-    return COLOURS[method.split("+", maxsplit=1)[0]]
+    return COLOURS.get(method.split("+", maxsplit=1)[0], OTHERS)
 
 
 def ink(method: str, page: str = "white") -> str:
@@ -73,9 +74,12 @@ def _luminance(shade: ArrayLike) -> float:
 
 
 def marker(method: str) -> str:
-    """Circle: vanilla; inverted triangle: the controls; diamond: alignment; square: robust training; triangle: both."""
+    """Circle: vanilla; inverted triangle: the controls; diamond: alignment; square: robust training; triangle: both;
+    plus: networks of others."""
     if "+" in method:
         return "^"
+    if method not in COLOURS:
+        return "P"
     if method in ("gradnorm", "noise"):
         return "v"
     if method == "vanilla":

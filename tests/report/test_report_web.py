@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import shutil
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import numpy
 import pytest
 from PIL import Image
 
+from pag.foundation.artifacts import load_json
 from pag.report.content import Content, content_of
 from pag.report.page import write_report
 from pag.report.results import read_results
@@ -148,6 +150,18 @@ def test_provenance_names_hashes_parameters_and_versions(experiment) -> None:
     assert values["conf/digits.yaml: classifier.epochs"] == str(confs["digits"].classifier.epochs)
     assert "conf/digits.yaml: data.allow_dark" not in values  # it has its default
     assert ["numpy", numpy.__version__] in found["versions"].rows
+
+
+def test_networks_of_others_have_charts_and_a_colour(experiment) -> None:
+    experiment.lists |= {"externals": ["theirs"], "external_datasets": ["digits"]}
+    known = load_json(experiment.metrics_path("sbg"), sealed=True)
+    experiment.write_metrics("theirs", known | {"arch": "external", "run": "theirs", "seed": None}, arch="external")
+    text = html(experiment)
+    specs = json.loads(text.partition('id="charts">')[2].partition("</script>")[0])
+    bars = specs["digits-external-accuracy-0"]
+    assert [row["label"] for row in bars["datasets"]["rows"]] == ["theirs"]
+    assert bars["layer"][0]["encoding"]["color"]["scale"]["range"] == ["var(--others)"]
+    assert text.count("--others: #") == 2  # light and dark
 
 
 def test_pictures_are_without_loss_where_they_fit(tmp_path, monkeypatch) -> None:

@@ -25,7 +25,7 @@ DARK = "#15181c"  # the page of the dark theme; style.css has it too
 PICTURES = 3_500_000  # characters of all of them, so that the page stays well below 6 MB
 LOSSLESS = 100
 QUALITIES = (LOSSLESS, 80, 60, 40, 20)  # of WebP
-GLYPHS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼"}
+GLYPHS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def web_page(content: Content, shown: Sequence[Illustration], figures: Path, cur
         groups=groups,
         specs=json.dumps(specs, ensure_ascii=False, sort_keys=True, separators=(",", ":")).replace("<", "\\u003c"),
         methods=[(m, method_name(m), GLYPHS[marker(m)], charts.variable(m)) for m in methods],
-        light={f"--{method}": colour(method) for method in COLOURS},
-        dark={f"--{method}": ink(method, DARK) for method in COLOURS},
+        light={charts.variable(method): colour(method) for method in (*COLOURS, "others")},
+        dark={charts.variable(method): ink(method, DARK) for method in (*COLOURS, "others")},
         pictures=pictures,
         without_loss=without_loss,
         shown=embedded,
@@ -116,9 +116,9 @@ def _drawn(sections: list[Section]) -> list[Section]:
 def _curves(group: Group, folder: Path) -> pd.DataFrame:
     """The recorded curves of the main runs: method, run, epoch, quantity, value."""
     frames = [pd.DataFrame(columns=["method", "run", "epoch", "quantity", "value"])]
-    for run in group.runs:
+    for run in group.main:
         path = folder / run.dataset / run.arch / f"{run.name}.csv"
-        if run.study == "main" and path.exists():
+        if path.exists():
             recorded = pd.read_csv(path).melt("epoch", var_name="quantity")
             frames.append(recorded.assign(method=run.method, run=run.name))
     return pd.concat(frames[1:] or frames, ignore_index=True)
