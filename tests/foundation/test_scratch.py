@@ -157,8 +157,9 @@ def test_a_signal_saves_between_two_steps(number: int, code: int, tmp_path: Path
         states.append(int(process.stdout.readline().split()[1]))
         time.sleep(0.2)
         process.send_signal(number)
-        assert process.wait(10) == code
-        assert process.stderr.read().strip() == "interrupted: the same command goes on from here"
+        _, said = process.communicate()  # however long a busy machine takes
+        assert process.returncode == code
+        assert said.strip() == "interrupted: the same command goes on from here"
     assert states[0] == 0 < states[1]
 
 
