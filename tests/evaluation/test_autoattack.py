@@ -298,6 +298,16 @@ def test_results_depend_on_the_seed_alone(small_budgets, digits_cnn):
     assert ticks[-1] == (60, 60, held)
 
 
+def test_progress_is_complete_where_earlier_examples_settle_the_last_radius(small_budgets):
+    """No attack runs at the larger radius: FAB-T's examples from the smaller one, which nothing broke, decide it."""
+    classifier, images, labels = grey_images(12, 4)
+    distance = distance_to_boundary(classifier, images, labels, "L2")
+    radii, ticks = [0.5 * distance.min().item(), 2 * distance.max().item()], []
+    result = evaluate(classifier, images, labels, {"L2": radii}, progress=lambda *counts: ticks.append(counts))
+    assert result.by_norm["L2"].broken_by == ["fab-t"] * 12
+    assert ticks == [(0, 24, 0), (12, 24, 12), (24, 24, 12)]
+
+
 def test_two_processes_give_what_one_gives():
     classifier, images, labels = grey_images(12, 4)
     everything = 1.2 * distance_to_boundary(classifier, images, labels, "L2").max().item()

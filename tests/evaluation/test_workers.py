@@ -111,12 +111,12 @@ def test_no_worker_outlives_the_evaluation(number: int, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "kept")], env=environment)
     tree = psutil.Process(process.pid)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list((tmp_path / "kept").glob("*.pt")) and time.monotonic() < deadline:
         time.sleep(0.1)  # until a first attack is finished
     children = tree.children(recursive=True)
     assert len(children) >= 2
     process.send_signal(number)
-    assert process.wait(10) == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    _, alive = psutil.wait_procs(children, timeout=10)
+    assert process.wait(60) == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    _, alive = psutil.wait_procs(children, timeout=60)  # an orphan would wait for ever
     assert not alive
