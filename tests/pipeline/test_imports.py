@@ -66,8 +66,8 @@ def test_nothing_imports_the_stages() -> None:
 
 
 def test_stages_share_through_their_own_room() -> None:
-    """A command does not import another one."""
-    for path in (ROOT / "stages").glob("*.py"):
+    """A command does not import another one; the list of all commands has the presets from theirs."""
+    for path in {*(ROOT / "stages").glob("*.py")} - {ROOT / "stages/__main__.py"}:
         for imported in imports_of(path.relative_to(ROOT)):
             assert imported.parts[:2] == ("stages", "shared") or imported.parts[0] == "pag", (
                 f"{path} imports {imported}"

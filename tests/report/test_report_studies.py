@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from pag.foundation.artifacts import ArtifactError, load_json, save_json
+from pag.foundation.artifacts import ArtifactError, load_arrays, load_json, save_arrays, save_json
 from pag.foundation.config.section import ConfigError
 from pag.report import results
 from pag.report.figures import illustrations
@@ -49,7 +49,7 @@ def varied(experiment):
         source = experiment.folder / "arrays/digits/large_eps/cnn/sbg.npz"
         copy = experiment.folder / f"arrays/digits/large_eps/cnn/{name}.npz"
         copy.parent.mkdir(exist_ok=True)
-        copy.write_bytes(source.read_bytes())
+        save_arrays(copy, load_arrays(source))
     experiment.change("sbg", classes_per_image=1)
     experiment.lists |= {"variants": list(VARIANTS), "variant_datasets": ["digits"], "variant_archs": ["cnn"]}
     return experiment

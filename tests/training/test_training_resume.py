@@ -72,7 +72,7 @@ def run(
     model, objective = network(dropout), KilledAt(killed_at)
     kept = Scratch(scratch, {"optimizer": optimizer}) if scratch is not None else None
     batches = Batches(split, config, seed, torch.device("cpu"))
-    history = loop.train_classifier(model, batches, objective, split, config, on_epoch, kept)
+    history = loop.train_classifier(model, batches, objective, split, config, on_epoch, scratch=kept)
     return model.state_dict(), history, objective.calls
 
 
