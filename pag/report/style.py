@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from pag.foundation.artifacts import atomic_file
+from pag.foundation.config.external import EXTERNAL
 
 CONTRAST = 4.5  # of text against the page, WCAG 2's level AA
 DPI = 100  # of grids, whose tiles are drawn pixel by pixel
@@ -30,6 +31,7 @@ COLOURS = {
     "trades-linf": "#000000",
     "gradnorm": "#B8A000",  # Okabe and Ito's yellow, darker: it is drawn on white
     "noise": "#8C564B",
+    EXTERNAL: "#7A5195",  # all networks of others
 }
 
 STYLE: dict[Any, Any] = {
@@ -47,8 +49,14 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def family(method: str) -> str:
+    """What the colour is of: the robust part of a combination; a name that is no method is of somebody else."""
+    name = method.split("+", maxsplit=1)[0]
+    return name if name in COLOURS else EXTERNAL
+
+
 def colour(method: str) -> str:
-    return COLOURS[method.split("+", maxsplit=1)[0]]
+    return COLOURS[family(method)]
 
 
 def ink(method: str, page: str = "white") -> str:
@@ -73,7 +81,10 @@ def _luminance(shade: ArrayLike) -> float:
 
 
 def marker(method: str) -> str:
-    """Circle: vanilla; inverted triangle: the controls; diamond: alignment; square: robust training; triangle: both."""
+    """Circle: vanilla; inverted triangle: the controls; diamond: alignment; square: robust training; triangle: both;
+    plus: networks of others."""
+    if family(method) == EXTERNAL:
+        return "P"
     if "+" in method:
         return "^"
     if method in ("gradnorm", "noise"):

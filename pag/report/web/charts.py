@@ -17,9 +17,9 @@ from pag.report.curves import with_curves
 from pag.report.formats import NORM_NAMES, method_name, radius, threat
 from pag.report.outcomes import NORMS, survived
 from pag.report.studies import sweep_of
-from pag.report.style import marker
+from pag.report.style import family, marker
 
-SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down"}
+SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross"}
 SHOWN = "indexof(hidden, datum.method) < 0"  # `hidden` is set by the page's switches
 ROW = 22  # pixels of a bar
 QUANTITIES = {"validation_accuracy": (100, "validation accuracy (%)"), "alignment": (1, "alignment loss")}
@@ -35,8 +35,8 @@ class Chart:
 
 
 def variable(method: str) -> str:
-    """The CSS variable that holds the method's colour; a combination has that of its robust part."""
-    return f"--{method.split('+', maxsplit=1)[0]}"
+    """The CSS variable that holds the method's colour."""
+    return f"--{family(method)}"
 
 
 def accuracy_charts(group: Group) -> list[Chart]:
@@ -70,7 +70,7 @@ def quick_charts(group: Group) -> list[Chart]:
     charts: list[Chart] = []
     for norm in NORMS:
         values = []
-        for run in with_curves([run for run in group.runs if run.study == "main"]):
+        for run in with_curves(group.main):
             radii, broken_at = run.outcomes.curve.get(norm, ((), ())) if run.outcomes else ((), ())
             for eps in (0.0, *radii) if len(radii) else ():
                 accuracy = round(100 * float(survived(np.asarray(broken_at), eps).mean()), 2)

@@ -25,7 +25,7 @@ DARK = "#15181c"  # the page of the dark theme; style.css has it too
 PICTURES = 3_500_000  # characters of all of them, so that the page stays well below 6 MB
 LOSSLESS = 100
 QUALITIES = (LOSSLESS, 80, 60, 40, 20)  # of WebP
-GLYPHS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼"}
+GLYPHS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚"}
 
 
 @dataclass(frozen=True)

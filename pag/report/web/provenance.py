@@ -33,11 +33,12 @@ def provenance(content: Content) -> list[Table]:
 
 def _runs(content: Content) -> Table:
     rows = []
-    for run in (*content.results.runs, *content.results.variants):
+    for run in (*content.results.runs, *content.results.variants, *content.results.externals):
         found = run.metrics
         hashes = found.dataset_hash[:HASH], found.weights_sha256[:HASH]
         trained_on = found.train_hardware or MISSING
-        rows.append([label(run), str(found.seed), *hashes, duration(found.train_seconds), trained_on, found.hardware])
+        seed = MISSING if found.seed is None else str(found.seed)
+        rows.append([label(run), seed, *hashes, duration(found.train_seconds), trained_on, found.hardware])
     header = ["Run", "seed", "images", "weights", "training", "trained on", "evaluated on"]
     caption = "Hashes of the images and of the classifier's weights; wall time of the training."
     return Table("runs", "Runs", caption, header, rows)
