@@ -28,7 +28,7 @@ class Group:
 
     dataset: str
     arch: str
-    runs: tuple[Run, ...]  # methods and variants, or networks of others
+    runs: tuple[Run, ...]  # methods and variants, and the networks of others on the data set
     scores: pd.DataFrame  # theirs
     note: str  # what must stand beside all of it, e.g. "JPEG copy"; empty: nothing
     tables: tuple[Table, ...]
@@ -95,8 +95,10 @@ def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Cont
     scores = results.scores
     toy = scores[scores["dataset"] == "toy"]
     runs = (*results.runs, *results.variants, *results.externals)
-    there = {(run.dataset, run.arch) for run in runs}
-    keys = [key for key in product(params.datasets, (*params.archs, EXTERNAL)) if key in there]
+    ours = {(run.dataset, run.arch) for run in (*results.runs, *results.variants)}
+    # networks of others stand beside ours, and by themselves where nothing of ours ran
+    alone = {(run.dataset, EXTERNAL) for run in results.externals} - {(dataset, EXTERNAL) for dataset, _ in ours}
+    keys = [key for key in product(params.datasets, (*params.archs, EXTERNAL)) if key in ours | alone]
     of_paper, absent = paper_tables(scores)
     return Content(
         params,
@@ -144,8 +146,8 @@ def _facts(params: Params, runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 
 def _group(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> Group:
-    own = tuple(run for run in runs if (run.dataset, run.arch) == (dataset, arch))
-    of_group = scores[(scores["dataset"] == dataset) & (scores["arch"] == arch)]
+    own = tuple(run for run in runs if run.dataset == dataset and run.arch in (arch, EXTERNAL))
+    of_group = scores[(scores["dataset"] == dataset) & scores["arch"].isin([arch, EXTERNAL])]
     notes = dict.fromkeys(run.metrics.note for run in own if run.metrics.note)
     group = Group(dataset, arch, own, of_group, "; ".join(notes), ())
     return replace(group, tables=tuple(table for table in _tables(group) if table))

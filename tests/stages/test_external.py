@@ -97,26 +97,14 @@ def test_a_network_of_others_is_checked_evaluated_and_reported(
     assert workspace.run(monkeypatch, "validate") == 0
     # the attacks of the two norms run in two processes, which import the code again
     assert workspace.run(monkeypatch, "evaluate", "digits", "external", "theirs") == 0
-    metrics = json.loads((workspace.folder / "results/metrics/digits/external/theirs.json").read_text())
+    metrics = json.loads((workspace.folder / "results/records/digits/external/theirs.json").read_text())
     assert set(metrics["robust_accuracy"]) == {"L2", "Linf"}
     assert (metrics["arch"], metrics["run"], metrics["seed"]) == ("external", "theirs", None)
     assert metrics["train_images"] is None and -1 <= metrics["alignment"] <= 1
     assert workspace.run(monkeypatch, "report") == 0
-    row = f"| theirs |  | {100 * metrics['clean_accuracy']:.1f} ± "
-    assert row in section_of_report(workspace, "### digits / external")
-    assert (workspace.folder / "results/report/figures/digits-external-large-eps.png").exists()
-
-    torch.set_num_threads(1)  # without other processes
-    workspace.set("baselines", ["vanilla"], "params.yaml")
-    assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "vanilla") == 0
-    assert workspace.run(monkeypatch, "report") == 0
-    ours = section_of_report(workspace, "### digits / cnn")
-    assert "| Vanilla |" in ours and row in ours
-
-
-def section_of_report(workspace: Workspace, heading: str) -> str:
     page = (workspace.folder / "results/report/report.md").read_text()
-    return page.split(f"{heading} (")[1].split("\n#")[0]
+    assert f"| theirs |  | {100 * metrics['clean_accuracy']:.1f} ± " in page
+    assert (workspace.folder / "results/report/figures/digits-external-large-eps.png").exists()
 
 
 def test_weights_may_come_from_torch_save(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
