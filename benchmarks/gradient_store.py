@@ -1,13 +1,15 @@
 """The gradient store at CIFAR shapes: size, fidelity, and shuffled reads against np.memmap and other Zarr readers.
 
 Reads: batches of 64 images in an endless shuffled order, with k = 1 random class or all k = 10, from a store whose
-files the operating system holds in memory. np.memmap reads the same directions from a file without checksums. Four
+files the operating system holds in memory. np.memmap reads the same directions from a file without checksums. The
 comparisons, each a ratio of throughputs:
 
 - read_over_memmap: both held to a quarter of the store in memory, the store by `max_resident_bytes`, the memmap by
   returning its pages to the operating system whenever more than the bound has become resident.
 - unbounded_over_memmap: both may keep all of it.
 - bounded_over_unbounded_memmap: the store held to a quarter, the memmap free.
+- remote_over_read (with --url): the store read from object storage, against its folder read call by call. `copied` once
+  every shard is here; `from afar` when none may be; and the seconds and MB/s of copying all shards.
 - computed_over_read: CM computed from the images (`heuristics.computed`) against the store that may keep all; k = 1.
 """
 
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import fsspec
 import numpy as np
 import zarr
 
@@ -43,8 +46,9 @@ Read = Callable[[np.ndarray, np.ndarray], Any]
 
 @click.command(help=__doc__)
 @click.option("--json", is_flag=True, help="Print one JSON object instead of a table.")
-def main(json: bool) -> None:
-    report("gradient_store", run(), json)
+@click.option("--url", help="a place to write a store to, such as s3://bucket/name, and to read it from; nothing else")
+def main(json: bool, url: str | None) -> None:
+    report("gradient_store", run() if url is None else {"remote_over_read": from_object_storage(url)}, json)
 
 
 def run() -> dict[str, Any]:
@@ -160,6 +164,38 @@ def computing(folder: Path) -> float:
     reads: dict[str, Read] = {"computed": computed.read, "store": store.read}
     seconds = measure(sweeps(reads, k=1, batches=60), repeats=11, clock=time.process_time)
     return seconds["store"] / seconds["computed"]
+
+
+def from_object_storage(url: str) -> dict[str, Any]:
+    """Throughput of shuffled reads from `url` over that of a folder, one class an image."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        gradients = np.random.default_rng(0).standard_normal((POOL, *SHAPE[1:]), np.float32)
+        with StoreWriter(folder / "store", SHAPE, {}, 8) as writer:
+            for _ in range(IMAGES // POOL):
+                writer.append(gradients)
+        files, root = fsspec.url_to_fs(url)
+        files.put(f"{folder}/store/", f"{root}/", recursive=True)
+        stores = {
+            "folder": GradientStore.open(folder / "store", max_resident_bytes=0),
+            "copied": GradientStore.open(url, cache=folder / "copies"),
+            "from afar": GradientStore.open(url, cache=folder / "nothing", max_cached_bytes=0),
+        }
+        start = time.perf_counter()
+        everywhere = np.arange(0, IMAGES, stores["copied"].layout.images_per_shard)
+        stores["copied"].read_all_classes(everywhere)
+        copying = time.perf_counter() - start
+        stores["folder"].read_all_classes(everywhere)
+        near: dict[str, Read] = {key: stores[key].read for key in ("folder", "copied")}
+        seconds = measure(sweeps(near, k=1, batches=60), repeats=11, clock=time.process_time)
+        far: dict[str, Read] = {key: stores[key].read for key in ("folder", "from afar")}
+        slow = measure(sweeps(far, k=1, batches=1), repeats=3)
+        return {
+            "copied": seconds["folder"] / seconds["copied"],
+            "from afar": slow["folder"] / slow["from afar"],
+            "milliseconds per batch": {name: 1000 * value for name, value in slow.items()},
+            "copying": {"seconds": copying, "MB/s": stores["copied"].layout.total_bytes() / copying / 1e6},
+        }
 
 
 class BoundedMemmap:

@@ -1,6 +1,6 @@
 """Seconds of one training step: plain, gradient alignment, adversarial training, and the recipe as it was released.
 
-    python -m benchmarks.training_step [--arch rn18 --arch vit] [--batch-size 64] [--json]
+    python -m benchmarks.training_step [--arch rn18 --arch vit] [--batch-size 64] [--settings] [--json]
 
 CIFAR shapes (3×32×32, 10 classes), random pixels. A step is the objective, its backward pass and the optimizer's
 update. All sides run the code that training runs, with the same network, memory format, precision and compilation. The
@@ -10,6 +10,7 @@ it is compared, per image, with an alignment step of the whole batch.
 """
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, cast
 
 import click
@@ -59,10 +60,12 @@ def ratios(arch: str, size: int, recipe_images: int, repeats: int, compile: bool
         repeats=1,
         warm_up=compile,  # else nothing is new: attacks and alignment have run at this size
     )
+    # Uncompiled, in PyTorch's default memory format: as the recipe was released, and the faster one for it.
+    recipe_steps = Steps(arch, compile=False, bf16=bf16, memory_format=torch.contiguous_format)
     recipe = measure(
         {
             "pag": steps.of(aligned, size, k=1),
-            "recipe": RecipeSteps(arch, bf16).of(released_recipe, recipe_images, k=NUM_CLASSES),
+            "recipe": recipe_steps.of(released_recipe, recipe_images, k=NUM_CLASSES),
         },
         repeats=1,
     )
@@ -105,16 +108,30 @@ def short_ratios(arch: str, size: int, compile: bool, bf16: bool, repeats: int =
     return {f"{name}_ms": 1e3 * value for name, value in seconds.items()} | compared
 
 
+def settings_table(arch: str, size: int, repeats: int) -> dict[str, dict[str, float]]:
+    """How many times faster the short steps are in each setting than in float32, contiguous and eager."""
+    layouts = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+    plain = short_steps(Steps(arch, compile=False, bf16=False, memory_format=torch.contiguous_format), size, repeats)
+    rows: dict[str, dict[str, float]] = {"milliseconds": {name: 1e3 * value for name, value in plain.items()}}
+    for precision, (layout, memory_format), how in product(("float32", "bf16"), layouts.items(), ("eager", "compiled")):
+        if (precision, layout, how) != ("float32", "contiguous", "eager"):
+            torch.compiler.reset()
+            steps = Steps(arch, how == "compiled", precision == "bf16", memory_format)
+            seconds = short_steps(steps, size, repeats)
+            rows[f"{precision}, {layout}, {how}"] = {name: plain[name] / value for name, value in seconds.items()}
+    return rows
+
+
 class Steps:
     """Training steps of one network, as `pag.training.loop` makes them."""
 
-    memory_format = torch.channels_last
-
-    def __init__(self, arch: str, compile: bool, bf16: bool) -> None:
+    def __init__(
+        self, arch: str, compile: bool, bf16: bool, memory_format: torch.memory_format = torch.channels_last
+    ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.bf16 = bf16
         model = build(arch, NUM_CLASSES, IMAGE_SHAPE, seed=0).train()
-        model.to(self.device).to(memory_format=self.memory_format)
+        model.to(self.device).to(memory_format=memory_format)
         self.network = cast(nn.Module, torch.compile(model)) if compile else model
         self.optimizer = build_optimizer(model, ClassifierConfig(lr=1e-6))
 
@@ -132,15 +149,6 @@ class Steps:
                 torch.cuda.synchronize()
 
         return step
-
-
-class RecipeSteps(Steps):
-    """Uncompiled, in PyTorch's default memory format: as the recipe was released, and the faster one for it."""
-
-    memory_format = torch.contiguous_format
-
-    def __init__(self, arch: str, bf16: bool) -> None:
-        super().__init__(arch, compile=False, bf16=bf16)
 
 
 def released_recipe(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -190,6 +198,7 @@ def random_batch(size: int, k: int, device: torch.device) -> Batch:
 )
 @click.option("--compile", is_flag=True, help="torch.compile, as classifier.compile does")
 @click.option("--bf16", is_flag=True, help="bfloat16 autocast, as classifier.precision does")
+@click.option("--settings", is_flag=True, help="instead, short steps by precision, memory layout and compilation")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def main(
     archs: tuple[str, ...],
@@ -198,15 +207,20 @@ def main(
     repeats: int,
     compile: bool,
     bf16: bool,
+    settings: bool,
     as_json: bool,
 ) -> None:
+    if settings:
+        faster = {arch: settings_table(arch, batch_size, repeats) for arch in archs}
+        report("training_step", {"batch_size": batch_size, "times_faster": faster}, as_json)
+        return
     recipe_images = recipe_images or max(1, batch_size // RECIPE_PART)
     per_arch = {arch: ratios(arch, batch_size, recipe_images, repeats, compile, bf16) for arch in archs}
-    settings = {"batch_size": batch_size, "recipe_images": recipe_images, "compile": compile, "bf16": bf16}
+    asked = {"batch_size": batch_size, "recipe_images": recipe_images, "compile": compile, "bf16": bf16}
     published = load_paper()["runtime"]
     same = batch_size == published["batch_size"] and archs[0] == published["arch"]
     paper = {"paper": published["pag_faster_than"]} if same else {}
-    report("training_step", settings | next(iter(per_arch.values())) | paper | {"per_arch": per_arch}, as_json)
+    report("training_step", asked | next(iter(per_arch.values())) | paper | {"per_arch": per_arch}, as_json)
 
 
 if __name__ == "__main__":
