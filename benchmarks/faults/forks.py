@@ -14,7 +14,7 @@ from typing import Any
 
 from stages.shared.command import run_stage
 
-LIMIT = 120  # seconds after which a case counts as hanging
+LIMIT = 600  # seconds after which a case counts as hanging: beside other work, workers take minutes to start
 
 
 @dataclass(frozen=True)
