@@ -18,8 +18,8 @@ from benchmarks.miniature import copy_repository, edit
 from pag.foundation.artifacts import ArtifactError
 from pag.gradients.distillation.store_writer import StoreWriter
 
-pytest.importorskip("dvc_s3", reason="needs the extra s3: pip install 'pag[s3]'")
-server = pytest.importorskip("moto.server", reason="needs a server: pip install 'moto[server]'")
+pytest.importorskip("dvc_s3", reason="needs pip install -c constraints.txt -e '.[s3-test]'")
+server = pytest.importorskip("moto.server", reason="needs pip install -c constraints.txt -e '.[s3-test]'")
 
 # In the place of every stage: notes that it ran, and writes outs of its name; those of distillation are folders.
 STUB = """
