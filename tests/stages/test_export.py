@@ -61,7 +61,7 @@ def test_a_classifier_goes_out_with_its_numbers(
     workspace = chain.copy(tmp_path)
     command = "export", "huggingface", "digits", "cnn", "sbg", "out"
     assert workspace.run(monkeypatch, *command) == 1
-    assert "metrics/digits/cnn/sbg.json is missing: run `dvc repro`" in capfd.readouterr().err
+    assert "records/digits/cnn/sbg.json is missing: run `dvc repro`" in capfd.readouterr().err
     about = load_json(tmp_path / "data/digits/classifiers/cnn/sbg/weights.json", sealed=True)
     metrics = {
         "weights_sha256": about["sha256"],
@@ -72,7 +72,7 @@ def test_a_classifier_goes_out_with_its_numbers(
         "attack": None,
         "data_note": None,
     }
-    save_json(tmp_path / "results/metrics/digits/cnn/sbg.json", metrics, sealed=True)
+    save_json(tmp_path / "results/records/digits/cnn/sbg.json", metrics, sealed=True)
     assert workspace.run(monkeypatch, *command) == 0
     assert "out: README.md, config.json, model.safetensors" in capfd.readouterr().out
     assert load_folder(Path("out"))(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
