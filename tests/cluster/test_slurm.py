@@ -3,7 +3,6 @@ of this machine, on loopback. What stands in for DVC says how it was called, and
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -34,7 +33,12 @@ if [[ $1 == show ]]; then printf '127.0.0.1\\nelsewhere\\n'; else echo "$@" >> "
 """,
     # to every process of the tasks, the launcher's children too
     "scancel": """
-[[ $1 == --signal=TERM ]] && for task in $(cat "$FAKE/tasks"); do kill -TERM "$task" $(pgrep -P "$task"); done
+[[ $1 == --signal=TERM ]] && python - $(cat "$FAKE/tasks") <<'END'
+import psutil, sys
+tasks = [psutil.Process(int(task)) for task in sys.argv[1:]]
+for process in [*tasks, *(child for task in tasks for child in task.children())]:
+    process.terminate()
+END
 """,
     "dvc": """
 printf '%s\\n' "$@" > "$FAKE/arguments"
@@ -109,7 +113,6 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pgrep") is None, reason="what stands in for scancel needs pgrep")
 def test_a_job_of_two_nodes_goes_on_after_preemption(environment: dict[str, str], tmp_path: Path) -> None:
     port = free_port()
     variables = {"SLURM_JOB_ID": str(port - 20000), "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "n[1-2]"}
