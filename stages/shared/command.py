@@ -26,6 +26,10 @@ USAGE_LOG = "PAG_USAGE_LOG"
 # params.yaml: it changes no result, so that no stage may depend on it, and belongs to the machine.
 LAUNCHER = "PAG_LAUNCHER"
 
+# "1": one thread and deterministic kernels alone, see device.be_strict and docs/reproducibility.md. Not in params.yaml:
+# what it changes, the last bits, another machine changes too.
+STRICT = "PAG_STRICT"
+
 OUT_OF_MEMORY = "lower the batch_size of this stage's section in conf/, or end what else uses the memory"
 EXPECTED = (ConfigError, ArtifactError, ValueError, FloatingPointError, OSError)
 
@@ -48,6 +52,10 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
                 return
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
         _explain(command)
+        if _strict():
+            from stages.shared.device import be_strict  # with PyTorch, which takes seconds to load
+
+            be_strict()
         with interrupts.handled(), processes.joined() if shared else nullcontext():
             command(standalone_mode=False)
         if rank <= 0:
@@ -60,18 +68,28 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
             click.echo("interrupted: the same command goes on from here", err=True)
         sys.exit(interrupts.exit_code())
     except (*EXPECTED, MemoryError, RuntimeError) as error:
-        if not isinstance(error, EXPECTED) and not _out_of_memory(error):
+        advice = "" if isinstance(error, EXPECTED) else _advice(error)
+        if advice is None:
             raise
-        advice = "" if isinstance(error, EXPECTED) else f": {OUT_OF_MEMORY}"
         if processes.first_to_fail():
             click.echo(f"error: {' '.join(str(error).splitlines()) or 'out of memory'}{advice}", err=True)
         sys.exit(1)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Python's and NumPy's own error, or the RuntimeError of PyTorch's allocators."""
+def _strict() -> bool:
+    given = os.environ.get(STRICT, "")
+    if given not in ("", "0", "1"):
+        raise ConfigError(f"{STRICT} = {given}: expected 1, or 0 as if it were not set")
+    return given == "1"
+
+
+def _advice(error: Exception) -> str | None:
+    """What to do about too little memory, which is Python's and NumPy's own error or a RuntimeError of PyTorch's
+    allocators, and about an operation that strictness rules out; None for what only a traceback explains."""
     text = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return f": {OUT_OF_MEMORY}"
+    return f": go without {STRICT}, or to a CPU" if "deterministic implementation" in text else None
 
 
 def _explain(command: Callable[..., Any]) -> None:
