@@ -48,12 +48,13 @@ class Scratch:
         self._seconds = 60 * checkpoint_minutes()
         self._saved = time.monotonic()
 
-    def due(self) -> bool:
+    def due(self, shared: bool = True) -> bool:
         """Whether a state is to be saved now: some time after the last one, or because the process was told to stop.
 
-        Of several processes that have the same state the first one keeps it.
+        shared: of several processes that have the same state the first one keeps it; otherwise each keeps its own.
         """
-        return is_first() and (interrupts.waiting() or time.monotonic() - self._saved >= self._seconds)
+        told = interrupts.waiting() or time.monotonic() - self._saved >= self._seconds
+        return told and (is_first() or not shared)
 
     def save(self, name: str, state: Any) -> None:
         """Keep `state` (tensors and plain values), and the one before it. Raises Interrupted afterwards if told to."""
