@@ -53,8 +53,8 @@ class Scratch:
 
         shared: of several processes that have the same state the first one keeps it; otherwise each keeps its own.
         """
-        told = interrupts.waiting() or time.monotonic() - self._saved >= self._seconds
-        return told and (is_first() or not shared)
+        time_is_up = time.monotonic() - self._saved >= self._seconds
+        return (is_first() or not shared) and (time_is_up or interrupts.waiting())
 
     def save(self, name: str, state: Any) -> None:
         """Keep `state` (tensors and plain values), and the one before it. Raises Interrupted afterwards if told to."""

@@ -98,14 +98,18 @@ def test_it_goes_on_inside_a_shard(killed_at: int, block: int, tmp_path: Path, m
     assert not list((tmp_path / "scratch").glob("*.open*"))
 
 
+@pytest.mark.parametrize("damaged", ["store.shards/directions/c/2/0/0/0/0", "store.2.open"])
 @pytest.mark.usefixtures("always_due")
-def test_an_open_shard_that_is_damaged_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_an_open_shard_that_is_damaged_is_begun_again(
+    damaged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Of a damaged state the one before is taken up: here, from before the first image of the shard."""
     monkeypatch.setattr(store_writer, "BLOCK_BYTES", 1)
     run(tmp_path / "whole", None)
     with pytest.raises(Killed):
         run(tmp_path / "store", tmp_path / "scratch", killed_at=16)
-    third = shard_files(tmp_path / "scratch")[2]
-    third.write_bytes(bytes([third.read_bytes()[0] ^ 1]) + third.read_bytes()[1:])
+    file = tmp_path / "scratch" / damaged
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
     assert run(tmp_path / "store", tmp_path / "scratch") == [12, 16, 20]
     assert content(tmp_path / "store") == content(tmp_path / "whole")
     assert capsys.readouterr().out.count("is not taken up, it is damaged") == 1

@@ -24,7 +24,10 @@ class ShardWriter:
         """Open the next shard, if there is one."""
         self.images = self._begun.get(self._shards[0], 0) if self._shards else 0  # in the open shard
         self._started = self.images > 0  # the open shard's file
-        self._digest = hashlib.sha256(self._path.read_bytes() if self._started else b"")
+        self._digest = hashlib.sha256()
+        if self._started:
+            with open(self._path, "rb") as file:
+                self._digest = hashlib.file_digest(file, "sha256")  # which takes up more
 
     @property
     def room(self) -> int:
