@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from pag.foundation import interrupts
+from pag.foundation.allocator import out_of_memory
 from pag.foundation.artifacts import locked, remove, write_bytes
 from pag.foundation.processes import from_first, is_first, wait
 
@@ -77,6 +78,8 @@ class Scratch:
                 try:
                     return self._read(path, device)
                 except Exception as error:  # whatever unpickling makes of other people's bytes
+                    if out_of_memory(error):  # which says nothing about the state
+                        raise
                     set_aside(path, str(error))
         return None
 

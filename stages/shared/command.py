@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 from pag.foundation import interrupts, processes
-from pag.foundation.allocator import keep_freed_memory
+from pag.foundation.allocator import keep_freed_memory, out_of_memory
 from pag.foundation.artifacts import ArtifactError
 from pag.foundation.config.section import ConfigError
 
@@ -31,6 +32,10 @@ LAUNCHER = "PAG_LAUNCHER"
 STRICT = "PAG_STRICT"
 
 OUT_OF_MEMORY = "lower the batch_size of this stage's section in conf/, or end what else uses the memory"
+WORKER_LOST = (
+    "a worker process has died, most likely ended by the system for want of memory: take fewer (there are as many as "
+    "threads: OMP_NUM_THREADS=1), or lower the batch_size of this stage's section in conf/"
+)
 EXPECTED = (ConfigError, ArtifactError, ValueError, FloatingPointError, OSError)
 
 
@@ -68,11 +73,11 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
             click.echo("interrupted: the same command goes on from here", err=True)
         sys.exit(interrupts.exit_code())
     except (*EXPECTED, MemoryError, RuntimeError) as error:
-        advice = "" if isinstance(error, EXPECTED) else _advice(error)
-        if advice is None:
+        message = str(error) if isinstance(error, EXPECTED) else _explained(error)
+        if message is None:
             raise
         if processes.first_to_fail():
-            click.echo(f"error: {' '.join(str(error).splitlines()) or 'out of memory'}{advice}", err=True)
+            click.echo(f"error: {' '.join(message.splitlines())}", err=True)
         sys.exit(1)
 
 
@@ -83,13 +88,15 @@ def _strict() -> bool:
     return given == "1"
 
 
-def _advice(error: Exception) -> str | None:
-    """What to do about too little memory, which is Python's and NumPy's own error or a RuntimeError of PyTorch's
-    allocators, and about an operation that strictness rules out; None for what only a traceback explains."""
+def _explained(error: Exception) -> str | None:
+    """What has happened and what to do about it: too little memory, a worker process that died, an operation that
+    strictness rules out. None for what only a traceback explains."""
     text = str(error)
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return f": {OUT_OF_MEMORY}"
-    return f": go without {STRICT}, or to a CPU" if "deterministic implementation" in text else None
+    if out_of_memory(error):
+        return f"{text or 'out of memory'}: {OUT_OF_MEMORY}"
+    if isinstance(error, BrokenExecutor):
+        return WORKER_LOST
+    return f"{text}: go without {STRICT}, or to a CPU" if "deterministic implementation" in text else None
 
 
 def _explain(command: Callable[..., Any]) -> None:
