@@ -21,6 +21,6 @@ def keep_freed_memory() -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory: Python's and NumPy's own error, or a RuntimeError of PyTorch's allocators."""
+    """Whether there was too little memory: Python's own error, or a RuntimeError of PyTorch or a library below it."""
     text = str(error)
     return isinstance(error, MemoryError) or any(sign in text for sign in _SIGNS)
