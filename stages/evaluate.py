@@ -53,7 +53,7 @@ def evaluate_run(
     model: nn.Module, about: dict[str, Any], images: ImageDataset, conf: Conf, seed: int, scratch: Path
 ) -> None:
     """Measure `model`, whose description is `about`, and write the outs of the stage."""
-    require_radii(conf.evaluation, math.prod(images.image_shape))
+    require_curve(conf.evaluation, math.prod(images.image_shape))
     store = open_heldout(images, about)
     names = images.name, about["arch"], about["method"]
     split, config = images.split(conf.evaluation.split), conf.evaluation
@@ -111,12 +111,11 @@ def evaluate_run(
     save_json(paths.metrics(*names), {about["method"]: headline(record)})
 
 
-def require_radii(config: EvaluationConfig, pixels: int) -> None:
-    """Refuse radii beyond all images; those of `threat_models` are looked at before anything is trained."""
-    for norm, radii in (config.curve or {}).items():
+def require_curve(config: EvaluationConfig, pixels: int) -> None:
+    """Refuse radii beyond all images; `prepare` has looked at all others."""
+    for norm, radii in config.curve.items():
         for eps in radii:
             check_radius(norm, eps, f"evaluation.curve.{norm}", pixels)
-    check_radius("L2", config.large_eps.eps, "evaluation.large_eps.eps", pixels)
 
 
 def identity(about: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ depends on what its runs load and on nothing else (tests/pipeline holds it).
 """
 
 import csv
-import math
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, s
 from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of
-from pag.foundation.config.section import ConfigError, check_radius
-from pag.foundation.config.training import AdversarialConfig
+from pag.foundation.config.section import ConfigError
 from pag.foundation.processes import is_first
 from pag.images.dataset import ImageDataset, load
 from pag.training.batch import Batch, ClassGradients, Objective
@@ -100,9 +98,6 @@ def require_possible(run: Run, images: ImageDataset, conf: Conf) -> None:
             f"classifier.crop_padding = {conf.classifier.crop_padding}: {images.name} has {side} pixels a side, "
             "expected fewer"
         )
-    config = conf.methods.of(run.baseline) if run.baseline else None
-    if isinstance(config, AdversarialConfig):
-        check_radius(config.norm, config.eps, f"methods.{run.baseline}.eps", math.prod(images.image_shape))
 
 
 def class_gradients(run: Run, images: ImageDataset) -> ClassGradients | None:

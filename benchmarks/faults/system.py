@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import torch
 
 from benchmarks.faults.bench import LOST, PASSED, SILENT, WRONG_MESSAGE, Bench, Case, Finding, last_line, refused, same
-from benchmarks.faults.forks import Fork, nothing, run, stage
+from benchmarks.faults.forks import Fork, run, stage
 from benchmarks.faults.kills import STAGES
 from benchmarks.faults.workspace import Workspace
 from pag.foundation.scratch import CHECKPOINT_MINUTES
@@ -69,7 +70,7 @@ def _full_disk(command: str, bench: Bench, workspace: Workspace) -> Finding:
 
 
 def _kept(found: Finding, bench: Bench, workspace: Workspace) -> Finding:
-    after = same(workspace, bench, found.observed)
+    after = same(workspace, bench, found.observed, unfinished=True)
     return found if after.verdict == PASSED else Finding(after.observed, LOST)
 
 
@@ -81,17 +82,38 @@ def signal_cases() -> Iterator[Case]:
     for number in (signal.SIGINT, signal.SIGTERM):
         for command in (*LONG, "train digits cnn at-l2+sbg", "evaluate digits cnn sbg"):
             yield Case("signal", f"{number.name}, {command}", expected, partial(_signalled, number, command))
+    expected = "one line that says what to do, no process left behind"
+    yield Case("signal", "SIGKILL of a worker, evaluate digits cnn sbg", expected, _worker_killed)
+
+
+def _evaluating(workspace: Workspace) -> Fork:
+    """In the midst of attacks, in two worker processes."""
+    workspace.set("evaluation.attack", {"version": "standard"})
+    workspace.set("evaluation.images", 40)
+    fork = Fork(workspace.folder, stage("evaluate digits cnn sbg", partial(torch.set_num_threads, 2)))
+    time.sleep(6)
+    return fork
+
+
+def _worker_killed(bench: Bench, workspace: Workspace) -> Finding:
+    fork = _evaluating(workspace)
+    children = psutil.Process(fork.pid).children()
+    next(child for child in children if "spawn_main" in " ".join(child.cmdline())).kill()
+    outcome = fork.wait()
+    if outcome.orphans:
+        return Finding(f"{last_line(outcome)}; a process was left behind", LOST)
+    return _kept(refused(outcome, ("a worker process has died",)), bench, workspace)
 
 
 def _signalled(number: signal.Signals, command: str, bench: Bench, workspace: Workspace) -> Finding:
-    workspace.set("diffusion.steps", 10**5)
-    workspace.set("classifier.epochs", 10**5)
     evaluating = command.startswith("evaluate")
     if evaluating:
-        workspace.set("evaluation.attack", {"version": "standard"})
-        workspace.set("evaluation.images", 40)
-    fork = Fork(workspace.folder, stage(command, partial(torch.set_num_threads, 2) if evaluating else nothing))
-    time.sleep(6 if evaluating else 1.5)
+        fork = _evaluating(workspace)
+    else:
+        workspace.set("diffusion.steps", 10**5)
+        workspace.set("classifier.epochs", 10**5)
+        fork = Fork(workspace.folder, stage(command))
+        time.sleep(1.5)
     fork.send(number)
     sent = time.monotonic()
     outcome = fork.wait()

@@ -18,6 +18,7 @@ from pag.diffusion.model.images import to_signed
 from pag.diffusion.model.schedule import timesteps_of
 from pag.diffusion.model.trained import DiffusionModel
 from pag.diffusion.model.unet import build_unet, eps_half
+from pag.foundation.allocator import out_of_memory
 from pag.foundation.artifacts import sha256
 from pag.foundation.config.diffusion import CheckpointConfig, DiffusionConfig
 from pag.foundation.config.section import ConfigError
@@ -55,6 +56,8 @@ def _read(path: Path, config: CheckpointConfig) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        if out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"diffusion.checkpoint: {path} cannot be read as PyTorch weights alone: {reason}") from None
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pag.foundation.allocator import out_of_memory
+
 LARGE_LOGIT = 1e3  # well before it the softmax of float32 saturates, and the cross-entropy has no gradient
 MODERATE_LOGIT = 16.0
 COMPANY = 32  # images that are classified again in another batch
@@ -134,9 +136,9 @@ def _look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         try:
             logits = model(images)
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if out_of_memory(error):  # of which this model may be innocent
+                raise
             message = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"the model fails on images {tuple(images.shape)} float32 in [0, 1]: {message}") from error
         if not isinstance(logits, Tensor):

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from pag.foundation.allocator import out_of_memory
 from pag.foundation.artifacts import sha256
 from pag.foundation.config.external import EXTERNAL, External
 from pag.foundation.config.section import ConfigError
@@ -51,6 +52,8 @@ def _call(folder: Path, config: External) -> nn.Module:
         module = importlib.import_module(module_name)
         model = getattr(module, function_name)()
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise ConfigError(f"{where} fails: {type(error).__name__}: {error}") from error
     if not Path(module.__file__ or "").resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"{where} is {module.__file__}: expected a module in the folder, give it a name of its own")
@@ -80,6 +83,8 @@ def _require_logits(model: nn.Module, folder: Path, images: ImageDataset, device
         with torch.no_grad():
             logits = model(shown)
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise ConfigError(f"{folder} fails on images {tuple(shown.shape)} of {images.name}: {error}") from error
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != (expected := (len(shown), images.num_classes)):

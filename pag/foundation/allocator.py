@@ -1,8 +1,10 @@
-"""How this process's memory is taken from the system and given back."""
+"""How this process's memory is taken from the system and given back, and what it looks like when there is no more."""
 
 import ctypes
 import sys
 
+# of PyTorch on a GPU, on a CPU, and of cuBLAS and cuDNN
+_SIGNS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -16,3 +18,9 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest value that glibc accepts
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory: Python's own error, or a RuntimeError of PyTorch or a library below it."""
+    text = str(error)
+    return isinstance(error, MemoryError) or any(sign in text for sign in _SIGNS)

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from pag.foundation import interrupts
+from pag.foundation.allocator import out_of_memory
 from pag.foundation.artifacts import locked, remove, write_bytes
 from pag.foundation.processes import from_first, is_first, wait
 
@@ -48,12 +49,13 @@ class Scratch:
         self._seconds = 60 * checkpoint_minutes()
         self._saved = time.monotonic()
 
-    def due(self) -> bool:
+    def due(self, shared: bool = True) -> bool:
         """Whether a state is to be saved now: some time after the last one, or because the process was told to stop.
 
-        Of several processes that have the same state the first one keeps it.
+        shared: of several processes that have the same state the first one keeps it; otherwise each keeps its own.
         """
-        return is_first() and (interrupts.waiting() or time.monotonic() - self._saved >= self._seconds)
+        time_is_up = time.monotonic() - self._saved >= self._seconds
+        return (is_first() or not shared) and (time_is_up or interrupts.waiting())
 
     def save(self, name: str, state: Any) -> None:
         """Keep `state` (tensors and plain values), and the one before it. Raises Interrupted afterwards if told to."""
@@ -76,6 +78,8 @@ class Scratch:
                 try:
                     return self._read(path, device)
                 except Exception as error:  # whatever unpickling makes of other people's bytes
+                    if out_of_memory(error):  # which says nothing about the state
+                        raise
                     set_aside(path, str(error))
         return None
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 from pag.foundation import interrupts, processes
-from pag.foundation.allocator import keep_freed_memory
+from pag.foundation.allocator import keep_freed_memory, out_of_memory
 from pag.foundation.artifacts import ArtifactError
 from pag.foundation.config.section import ConfigError
 
@@ -26,7 +27,15 @@ USAGE_LOG = "PAG_USAGE_LOG"
 # params.yaml: it changes no result, so that no stage may depend on it, and belongs to the machine.
 LAUNCHER = "PAG_LAUNCHER"
 
+# "1": one thread and deterministic kernels alone, see device.be_strict and docs/reproducibility.md. Not in params.yaml:
+# what it changes, the last bits, another machine changes too.
+STRICT = "PAG_STRICT"
+
 OUT_OF_MEMORY = "lower the batch_size of this stage's section in conf/, or end what else uses the memory"
+WORKER_LOST = (
+    "a worker process has died, most likely ended by the system for want of memory: take fewer (there are as many as "
+    "threads: OMP_NUM_THREADS=1), or lower the batch_size of this stage's section in conf/"
+)
 EXPECTED = (ConfigError, ArtifactError, ValueError, FloatingPointError, OSError)
 
 
@@ -48,6 +57,10 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
                 return
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
         _explain(command)
+        if _strict():
+            from stages.shared.device import be_strict  # with PyTorch, which takes seconds to load
+
+            be_strict()
         with interrupts.handled(), processes.joined() if shared else nullcontext():
             command(standalone_mode=False)
         if rank <= 0:
@@ -60,18 +73,30 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
             click.echo("interrupted: the same command goes on from here", err=True)
         sys.exit(interrupts.exit_code())
     except (*EXPECTED, MemoryError, RuntimeError) as error:
-        if not isinstance(error, EXPECTED) and not _out_of_memory(error):
+        message = str(error) if isinstance(error, EXPECTED) else _explained(error)
+        if message is None:
             raise
-        advice = "" if isinstance(error, EXPECTED) else f": {OUT_OF_MEMORY}"
         if processes.first_to_fail():
-            click.echo(f"error: {' '.join(str(error).splitlines()) or 'out of memory'}{advice}", err=True)
+            click.echo(f"error: {' '.join(message.splitlines())}", err=True)
         sys.exit(1)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Python's and NumPy's own error, or the RuntimeError of PyTorch's allocators."""
+def _strict() -> bool:
+    given = os.environ.get(STRICT, "")
+    if given not in ("", "0", "1"):
+        raise ConfigError(f"{STRICT} = {given}: expected 1, or 0 as if it were not set")
+    return given == "1"
+
+
+def _explained(error: Exception) -> str | None:
+    """What has happened and what to do about it: too little memory, a worker process that died, an operation that
+    strictness rules out. None for what only a traceback explains."""
     text = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    if out_of_memory(error):
+        return f"{text or 'out of memory'}: {OUT_OF_MEMORY}"
+    if isinstance(error, BrokenExecutor):
+        return WORKER_LOST
+    return f"{text}: go without {STRICT}, or to a CPU" if "deterministic implementation" in text else None
 
 
 def _explain(command: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
-"""The device a stage computes on, and its name."""
+"""The device a stage computes on, its name, and the strict mode."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -11,6 +12,16 @@ from pag.foundation.processes import count
 def best_device() -> torch.device:
     """This process's GPU where there is one (alone, the first), otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def be_strict() -> None:
+    """Compute with one thread and deterministic kernels alone: a bit depends on no count of threads and on no race.
+
+    PyTorch raises RuntimeError where an operation has no such kernel.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)
 
 
 def hardware(device: torch.device) -> str:

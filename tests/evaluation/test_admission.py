@@ -9,6 +9,7 @@ from pag.evaluation.autoattack import evaluate_autoattack
 from pag.evaluation.evaluate import evaluate
 from pag.evaluation.foolbox import evaluate_foolbox
 from pag.evaluation.standard import quick
+from pag.foundation.allocator import out_of_memory
 
 RADII = {"Linf": [0.3]}
 
@@ -135,6 +136,14 @@ def test_models_are_refused_in_one_line(measure, model, message):
     with pytest.raises(ValueError, match=message) as error:
         measure(model, IMAGES, LABELS)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("measure", [by_autoattack, by_foolbox])
+def test_too_little_memory_is_not_the_models_fault(measure):
+    """The allocator's own error, which the stage explains."""
+    with pytest.raises(RuntimeError) as caught:
+        measure(Changed(lambda z, x: z + torch.empty(2**58).sum()), IMAGES, LABELS)
+    assert out_of_memory(caught.value)
 
 
 def test_a_function_of_a_module_in_training_mode_is_refused():

@@ -15,6 +15,7 @@ from linear_truth import linear_classifier
 from pag.evaluation import standard, workers
 from pag.evaluation.standard import ATTACKS, SURVIVED, Budget, Job, attack
 from pag.threat.threat_model import ThreatModel
+from stages.shared.command import run_stage
 
 
 @pytest.fixture
@@ -74,6 +75,27 @@ def test_a_finished_attack_is_kept_and_a_damaged_one_runs_again(short: None, tmp
     with workers.runner(classifier, 1, tmp_path) as run:
         list(run([job]))
     assert ran[5:] == list(ATTACKS)
+
+
+class Deadly(torch.nn.Module):
+    """Ends the worker process that it is in, as the system does when there is no memory left."""
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        os._exit(9)
+
+
+def test_a_worker_that_dies_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    _, job = problem()
+
+    def command(standalone_mode: bool) -> None:
+        with workers.runner(Deadly(), 2, None) as run:
+            list(run([job]))
+
+    with pytest.raises(SystemExit) as stop:
+        run_stage(command)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 1 and line.startswith("error: a worker process has died")
+    assert "OMP_NUM_THREADS=1" in line and "batch_size" in line
 
 
 SLOW = """

@@ -90,6 +90,16 @@ def test_two_damaged_states_are_none(scratch: Scratch) -> None:
     assert scratch.load("state") is None
 
 
+def test_too_little_memory_takes_no_state_away(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(torch, "load", load)
+        scratch.load("state")
+    assert scratch.load("state")["number"] == 2
+
+
 def test_a_foreign_state_is_named(scratch: Scratch, capsys) -> None:
     assert Scratch(scratch.folder, {"lambda": 1.0}).load("state") is None
     assert "of other parameters, inputs, code or libraries" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pag.foundation.scratch import Scratch
+from pag.gradients.distillation import store_writer
 from pag.gradients.distillation.distill import distill
 from pag.images.dataset import Split
 from pag.store.format import shards
@@ -75,6 +76,49 @@ def test_it_goes_on_after_the_last_whole_shard(killed_at: int, bits: int, tmp_pa
     GradientStore.open(tmp_path / "store").read_all_classes(np.arange(N))
 
 
+@pytest.fixture
+def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "0")
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 6])  # images that are written at once
+@pytest.mark.parametrize("killed_at", [4, 8, 16, 20])
+@pytest.mark.usefixtures("always_due")
+def test_it_goes_on_inside_a_shard(killed_at: int, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_writer, "BLOCK_BYTES", block * K * 8 * 8 * 4)
+    run(tmp_path / "whole", None)
+    with pytest.raises(Killed):
+        run(tmp_path / "store", tmp_path / "scratch", killed_at=killed_at)
+    opened = tmp_path / "scratch/store.shards" / shards.Layout((N, K, 1, 8, 8), 8).file(killed_at // PER_SHARD)
+    if opened.exists():
+        with open(opened, "ab") as file:
+            file.write(b"written after the state")
+    assert run(tmp_path / "store", tmp_path / "scratch") == list(range(killed_at, N, BATCH))
+    assert content(tmp_path / "store") == content(tmp_path / "whole")
+    assert not list((tmp_path / "scratch").glob("*.open*"))
+
+
+@pytest.mark.parametrize("damaged", ["store.shards/directions/c/2/0/0/0/0", "store.2.open"])
+@pytest.mark.usefixtures("always_due")
+def test_an_open_shard_that_is_damaged_is_begun_again(
+    damaged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Of a damaged state the one before is taken up: here, from before the first image of the shard."""
+    monkeypatch.setattr(store_writer, "BLOCK_BYTES", 1)
+    run(tmp_path / "whole", None)
+    with pytest.raises(Killed):
+        run(tmp_path / "store", tmp_path / "scratch", killed_at=16)
+    file = tmp_path / "scratch" / damaged
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+    assert run(tmp_path / "store", tmp_path / "scratch") == [12, 16, 20]
+    assert content(tmp_path / "store") == content(tmp_path / "whole")
+    assert capsys.readouterr().out.count("is not taken up, it is damaged") == 1
+
+
+def shard_files(scratch: Path) -> list[Path]:
+    return sorted(path for path in (scratch / "store.shards").rglob("*") if path.is_file())
+
+
 def test_a_store_that_is_whole_in_the_scratch_is_not_made_again(tmp_path: Path) -> None:
     """The stage was killed after the store, or DVC has removed it."""
     run(tmp_path / "store", tmp_path / "scratch")
@@ -87,7 +131,7 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path, capsys) -> None:
     run(tmp_path / "whole", None)
     with pytest.raises(Killed):
         run(tmp_path / "store", tmp_path / "scratch", killed_at=20)
-    second = sorted(path for path in (tmp_path / "scratch/store.shards").rglob("*") if path.is_file())[1]
+    second = shard_files(tmp_path / "scratch")[1]
     damaged = bytearray(second.read_bytes())
     damaged[5] ^= 1
     second.write_bytes(damaged)

@@ -67,7 +67,9 @@ VALUES: list[tuple[str, str, object, set[str]]] = [  # file, dotted key, new val
     (CONF, "alignment.classes_per_image", 7, ALIGNED),
     (CONF, "methods.oi.lambda.default", 7.0, {"train_pag", "train_variant"}),
     (CONF, "methods.at-l2.steps", 8, {"train", "train_robust_pag", "train_variant"}),
+    (CONF, "methods.at-l2.eps", 0.7, {"prepare", "train", "train_robust_pag", "train_variant"}),
     (CONF, "evaluation.images", 7, EVALUATE),
+    (CONF, "evaluation.large_eps.eps", 7.0, {"prepare"} | EVALUATE),
     (CONF, "evaluation.threat_models.L2", [0.7], {"prepare"} | EVALUATE),  # prepare refuses what Square cannot take
     (CONF, "variants.lambda-1.lambda", 1.5, {"train_variant"}),
     (CONF, "external.theirs.import", "network:other", {"evaluate_external"}),

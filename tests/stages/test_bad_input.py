@@ -126,7 +126,7 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("far curve", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.curve", {"L2": [1.0, 9.0]}), "curve.L2 = 9"),
     (
         "far picture",
-        ("evaluate", "digits", "cnn", "sbg"),
+        ("prepare", "digits"),
         value("evaluation.large_eps.eps", 8.5),
         "large_eps.eps = 8.5",
     ),
@@ -139,7 +139,7 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ),
     (
         "AT's radius beyond all images",
-        ("train", "digits", "cnn", "at-l2"),
+        ("prepare", "digits"),
         value("methods.at-l2.eps", 8.1),
         "methods.at-l2.eps = 8.1 for L2: expected above 0 and at most 8",
     ),
@@ -249,10 +249,11 @@ def test_sizes_on_which_the_square_attack_fails_are_refused_before_anything_is_t
         fails = False
     except (RuntimeError, ZeroDivisionError):
         fails = True
-    config = load_conf("digits", ROOT / "conf").evaluation
+    conf = load_conf("digits", ROOT / "conf")
     with pytest.raises(ConfigError, match=f"{side}×{side} pixels") if fails else nullcontext():
-        require_attackable(dataset, config)
-    require_attackable(dataset, config.model_copy(update={"threat_models": {"Linf": [0.1]}}))
+        require_attackable(dataset, conf)
+    without_l2 = conf.evaluation.model_copy(update={"threat_models": {"Linf": [0.1]}})
+    require_attackable(dataset, conf.model_copy(update={"evaluation": without_l2}))
 
 
 @pytest.mark.parametrize(

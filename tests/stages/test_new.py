@@ -148,7 +148,7 @@ def test_the_values_of_both_machines_are_valid(workspace: Workspace, monkeypatch
     data = DataConfig(loader="folder", root="pets", test_fraction=0.2, validation_fraction=0.2)
     images = prepare("mine", data, 0)
     conf = check(Conf, conf_of(images, data, scale), "conf/mine.yaml")
-    require_attackable(images, conf.evaluation)
+    require_attackable(images, conf)
     assert conf.alignment.classes_per_image == 1
     assert not conf.classifier.flip  # grey images may be of letters
     build(scale.arch, images.num_classes, images.image_shape, 0)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pag.foundation.config.section import Computable
 from pag.foundation.scratch import Scratch
-from pag.gradients.distillation.store_writer import StoreWriter, required_bytes, shards_folder
+from pag.gradients.distillation.kept_shards import shards_folder
+from pag.gradients.distillation.store_writer import StoreWriter, required_bytes
 from pag.images.dataset import Split
 from pag.store.format.shards import Shape
 
@@ -54,8 +55,8 @@ def distill(
     attributes: what the gradients are of, for GradientStore.open's `expect`. progress: called with the number of images
     after each batch, and once with those that an earlier run has made or other processes are to make. announce: told
     beforehand what room it takes. Raises ValueError before any work when the disk or the memory has no room; a failure
-    leaves no store behind. scratch: keeps finished shards, and distillation goes on with the others; the store is the
-    same to the byte.
+    leaves no store behind. scratch: keeps finished shards, and the open one every so many minutes, and
+    distillation goes on from there; the store is the same to the byte.
 
     Where several processes have joined, each makes its share of the shards, and the first one publishes the store.
     """

@@ -1,29 +1,29 @@
 """Writing a gradient store: quantise, hash and write beside the network that makes the gradients."""
 
-import hashlib
 import shutil
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import torch
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from pag.foundation.artifacts import atomic_directory, sha256
+from pag.foundation.artifacts import atomic_directory
 from pag.foundation.processes import count, from_first, is_first, share, shared_out
-from pag.foundation.scratch import Scratch, set_aside
+from pag.foundation.scratch import Scratch
+from pag.gradients.distillation.kept_shards import KeptShards, Opened, Written, shards_folder, spans_of
+from pag.gradients.distillation.shard_writer import ShardWriter
 from pag.store.format.quantization import pack, quantize
 from pag.store.format.record import describe, fingerprint, save_record
-from pag.store.format.shards import CRC_BYTES, DIRECTIONS, Layout, Shape
+from pag.store.format.shards import DIRECTIONS, Layout, Shape
 
 MIN_COSINE = 0.9995  # mean over a store of 8-bit directions
 # Float32 gradients quantised and written at once. Linux keeps what is written in large pieces in large pages, which
@@ -36,21 +36,6 @@ def required_bytes(shape: Shape, bits: int) -> int:
     return Layout(shape, bits).total_bytes()
 
 
-def shards_folder(scratch: Scratch | None, path: Path) -> Path | None:
-    """Where finished shards of the store at `path` wait for the others."""
-    return scratch.folder / f"{path.name}.shards" if scratch is not None else None
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A shard that lies there whole, and its part in what the store says of itself."""
-
-    digest: str  # SHA-256
-    cosine_sums: list[float]  # of its blocks, in their order: their sum does not depend on who wrote which shard
-    cosine_min: float
-    zeros: int  # directions that are zero
-
-
 class StoreWriter:
     """Makes a store: ``with StoreWriter(path, shape, attributes, bits) as writer: writer.append(gradients)…``
 
@@ -58,7 +43,7 @@ class StoreWriter:
     `path` when the block ends without an error, and is the same to the byte however the images were batched.
 
     `spans` says which images are to be appended, begin and end of each row of them: all; with a scratch, where finished
-    shards lie until the end, those of the shards that an earlier writer of the same store has not finished; and where
+    shards lie until the end, those that an earlier writer of the same store has not kept; and where
     several processes have joined, this one's share of these shards.
     """
 
@@ -70,8 +55,8 @@ class StoreWriter:
         self.layout = Layout(shape, bits)
         self.cosine_mean = self.cosine_min = 1.0  # with the float gradients; known when the block has ended
         self._pending: Future[None] | None = None
-        self._finished: dict[int, Finished] = {}
-        self._of_shard = Finished("", [], 1.0, 0)  # what is known of the open one
+        self._finished: dict[int, Written] = {}
+        self._kept: KeptShards | None = None
         self._appended = 0
         per_image = 4 * int(np.prod(shape[1:]))
         self._block = np.empty((max(1, min(BLOCK_BYTES // per_image, shape[0])), *shape[1:]), np.float32)
@@ -84,8 +69,11 @@ class StoreWriter:
                 _create_array(self._folder, self.layout)
             folder = shards_folder(self.scratch, self.path) or self._folder
             own = self._take_up(folder)
-            self._shards = ShardWriter(folder, self.layout, own)
-            self.spans = _spans(own, self.layout)
+            self._shards = ShardWriter(
+                folder, self.layout, own, {key: kept.images for key, kept in self._opened.items()}
+            )
+            self.spans = spans_of(own, self.layout, self._opened)
+            self._begin()
             self._thread = ThreadPoolExecutor(1, "store-writer")
             stack.callback(self._thread.shutdown)
             self._stack = stack.pop_all()
@@ -99,26 +87,24 @@ class StoreWriter:
             self._finish()
 
     def _take_up(self, folder: Path) -> list[int]:
-        """Find the shards that an earlier writer finished; which of the others are this process's to write."""
-        found = shared_out([partial(self._kept, folder, shard) for shard in range(self.layout.num_shards)])
-        self._finished = {shard: finished for shard, finished in enumerate(found) if finished is not None}
-        missing = [shard for shard, finished in enumerate(found) if finished is None]
-        return missing[slice(*share(len(missing)))]
+        """Find the shards that an earlier writer finished or began; which of those to write are this process's."""
+        self._opened: dict[int, Opened] = {}
+        if self.scratch is not None:
+            self._kept = KeptShards(self.scratch, self.path, self.layout, folder)
+            looks = [partial(self._kept.whole, shard) for shard in range(self.layout.num_shards)]
+            self._finished = {shard: found for shard, found in enumerate(shared_out(looks)) if found is not None}
+        missing = [shard for shard in range(self.layout.num_shards) if shard not in self._finished]
+        own = missing[slice(*share(len(missing)))]
+        if self._kept is not None:
+            self._opened = {shard: found for shard in own if (found := self._kept.opened(shard)) is not None}
+        return own
 
-    def _kept(self, folder: Path, shard: int) -> Finished | None:
-        saved = self.scratch.load(self._state(shard)) if self.scratch is not None else None
-        file = folder / self.layout.file(shard)
-        if saved is None or not file.exists():
-            return None
-        finished = Finished(*saved)
-        if sha256(file) != finished.digest:
-            set_aside(file, "it is damaged")
-            return None
-        return finished
-
-    def _state(self, shard: int) -> str:
-        """The name of what the scratch knows of a finished shard."""
-        return f"{self.path.name}.{shard}"
+    def _begin(self) -> None:
+        """Go on with the open shard where an earlier writer stopped."""
+        opened = self._opened.get(self._shards.shard) if self._shards.left else None
+        self._of_shard, self._filled = (opened.written, len(opened.block)) if opened else (Written("", [], 1.0, 0), 0)
+        if opened:
+            self._block[: self._filled] = opened.block
 
     def append(self, gradients: torch.Tensor | np.ndarray) -> None:
         """The next images' gradients, float32 (B, K, C, H, W) on any device; not to be changed afterwards.
@@ -149,8 +135,12 @@ class StoreWriter:
             self._filled += taken
             array = array[taken:]
             if self._filled == size:
-                self._write(self._block[:size])
                 self._filled = 0
+                self._write(self._block[:size])
+        if self._kept is not None and self._shards.left and self._kept.scratch.due(shared=False):
+            of_shard = replace(self._of_shard, digest=self._shards.digest)
+            opened = Opened(of_shard, self._shards.images, self._block[: self._filled])
+            self._kept.keep_open(self._shards.shard, opened)
 
     def _write(self, block: np.ndarray) -> None:
         shape, bits = block.shape, self.layout.bits
@@ -159,7 +149,7 @@ class StoreWriter:
         except FloatingPointError as error:
             raise FloatingPointError(f"{self.path}: {error}") from None
         known = self._of_shard
-        self._of_shard = Finished(
+        self._of_shard = Written(
             "",
             [*known.cosine_sums, float(cosines.sum())],
             min(known.cosine_min, float(cosines.min())),
@@ -169,9 +159,9 @@ class StoreWriter:
         digest = self._shards.append(pack(directions) if bits == 4 else directions)
         if digest is not None:
             self._finished[shard] = replace(self._of_shard, digest=digest)
-            self._of_shard = Finished("", [], 1.0, 0)
-            if self.scratch is not None:
-                self.scratch.save(self._state(shard), astuple(self._finished[shard]))
+            if self._kept is not None:
+                self._kept.keep_whole(shard, self._finished[shard])
+            self._begin()
 
     def _finish(self) -> None:
         """Check that all is there, then write the group's metadata: the record of completeness."""
@@ -209,64 +199,6 @@ class StoreWriter:
             for shard, (size, each) in enumerate(zip(sizes, finished, strict=True))
         }
         save_record(self._folder, content, {DIRECTIONS: fingerprint(self._folder / DIRECTIONS), **shards})
-
-
-class ShardWriter:
-    """Writes the shards of the given numbers one after the other as their images are appended."""
-
-    def __init__(self, folder: Path, layout: Layout, shards: Sequence[int]) -> None:
-        self.folder, self.layout = folder, layout
-        self._shards = list(shards)  # the open one and those that follow
-        self._images = 0  # in the open shard
-        self._digest = hashlib.sha256()
-        self._started = False  # the open shard's file
-
-    @property
-    def room(self) -> int:
-        """Images that the open shard still takes."""
-        return self.layout.images_in(self.shard) - self._images
-
-    @property
-    def shard(self) -> int:
-        """The number of the open shard."""
-        return self._shards[0]
-
-    def append(self, directions: np.ndarray) -> str | None:
-        """directions: bytes (B, K, direction_bytes), C-contiguous, B ≤ room. The shard's SHA-256 if it is finished."""
-        assert 0 < len(directions) <= self.room, (len(directions), self.room)
-        layout = self.layout
-        chunks = directions.view(np.uint8).reshape(-1, layout.chunk_bytes)
-        records = np.empty((len(chunks), layout.chunk_bytes + CRC_BYTES), np.uint8)
-        records[:, :-CRC_BYTES] = chunks
-        checksums = np.fromiter(map(google_crc32c.value, chunks), "<u4", len(chunks))
-        records[:, -CRC_BYTES:] = checksums.view(np.uint8).reshape(-1, CRC_BYTES)
-        self._write(records)
-        self._images += len(directions)
-        if self.room:
-            return None
-        self._write(np.frombuffer(layout.index(self.shard), np.uint8))
-        digest = self._digest.hexdigest()
-        self._images, self._digest, self._started = 0, hashlib.sha256(), False
-        self._shards.pop(0)
-        return digest
-
-    def _write(self, content: np.ndarray) -> None:
-        path = self.folder / self.layout.file(self.shard)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab" if self._started else "wb") as file:  # anew: a killed writer may have left a part
-            file.write(content.data)
-        self._started = True
-        self._digest.update(content.data)
-
-
-def _spans(shards: Sequence[int], layout: Layout) -> list[tuple[int, int]]:
-    """Begin and end of every row of images in these shards, which ascend."""
-    spans: list[tuple[int, int]] = []
-    for shard in shards:
-        begin = shard * layout.images_per_shard
-        first = spans.pop()[0] if spans and spans[-1][1] == begin else begin
-        spans.append((first, begin + layout.images_in(shard)))
-    return spans
 
 
 def _link(source: Path, target: Path) -> None:
