@@ -6,14 +6,16 @@ it doubtful is named in warnings.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pag.foundation.allocator import out_of_memory
+from pag.foundation.config.section import Norm, check_radius
 
 LARGE_LOGIT = 1e3  # well before it the softmax of float32 saturates, and the cross-entropy has no gradient
 MODERATE_LOGIT = 16.0
@@ -29,10 +31,14 @@ def checked(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     for name, given in (("images", images), ("labels", labels)):
         if not isinstance(given, Tensor):
             raise ValueError(f"{name} are a {type(given).__name__}: expected a tensor, use torch.as_tensor")
-    if images.ndim != 4 or not images.is_floating_point():
+    if not images.is_floating_point():
         raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}: expected floats (N, C, H, W) in [0, 1]; "
-            "divide integers by their largest possible value"
+            f"images are {images.dtype}: expected floats in [0, 1], divide integers by their largest possible value"
+        )
+    if images.ndim != 4:
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}: expected (N, C, H, W); images[:, None] adds the one channel of "
+            "grey images, images[None] makes a batch of one image"
         )
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}: expected integers (N,)")
@@ -48,6 +54,27 @@ def checked(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             "normalise inside the model instead of before it"
         )
     return images.float(), labels.long()
+
+
+def checked_radii(radii: Mapping[Norm, Iterable[float]], pixels: int) -> dict[Norm, list[float]]:
+    """norm → its radii, ascending, each once. pixels: C·H·W of an image.
+
+    Raises ValueError in one line for anything that is no radius of images in [0, 1].
+    """
+    example = '{"L2": [0.5], "Linf": [8 / 255]}'
+    if not isinstance(radii, Mapping) or not radii:
+        raise ValueError(f"radii are {radii!r}: expected norms and their radii, as {example}")
+    found: dict[Norm, list[float]] = {}
+    for norm, given in radii.items():
+        if norm not in get_args(Norm):
+            raise ValueError(f"radii have the norm {norm!r}: expected {' or '.join(get_args(Norm))}, as {example}")
+        values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
+        if not values or not all(isinstance(eps, Real) for eps in values):
+            raise ValueError(f"radii of {norm} are {given!r}: expected a list of numbers, as {example}")
+        for eps in values:
+            check_radius(norm, float(eps), "eps", pixels)
+        found[norm] = sorted({float(eps) for eps in values})
+    return found
 
 
 @dataclass(frozen=True)
@@ -68,7 +95,7 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise ValueError(f"the model's {name} is {parameter.dtype}: expected float32, call model.float()")
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-        found = [_look(model, batch) for batch in images.split(batch_size)]
+        found = [look(model, batch) for batch in images.split(batch_size)]
         warnings = _company(model, images[: min(batch_size, COMPANY)])
     logits, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))
     classes = logits.shape[1]
@@ -130,8 +157,11 @@ class Function(nn.Module):
         return self.function(images)
 
 
-def _look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (B, K), and the input gradient of a weighted sum of them: a NaN in any class's gradient is in it too."""
+def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, K), and the input gradient of a weighted sum of them: a NaN in any class's gradient is in it too.
+
+    Raises ValueError in one line where a model has no logits or no input gradient.
+    """
     images = images.clone().requires_grad_()  # a model that changes its input in place fails here and not later
     with torch.enable_grad():
         try:
@@ -143,8 +173,8 @@ def _look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
             raise ValueError(f"the model fails on images {tuple(images.shape)} float32 in [0, 1]: {message}") from error
         if not isinstance(logits, Tensor):
             raise ValueError(
-                f"the model returns a {type(logits).__name__}: expected logits (N, classes), wrap it: "
-                "lambda images: model(images)[0]"
+                f"the model returns a {type(logits).__name__}: expected a tensor of logits (N, classes)"
+                + _advice(logits)
             )
         if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2:
             raise ValueError(
@@ -171,6 +201,17 @@ def _look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
             "logits without .detach(), torch.no_grad() or argmax"
         )
     return logits.detach(), gradient
+
+
+def _advice(output: Any) -> str:
+    """How to get logits from what a model returned instead of them."""
+    if hasattr(output, "logits"):
+        return ", wrap it: lambda images: model(images).logits"
+    if isinstance(output, (tuple, list)):
+        return ", wrap it: lambda images: model(images)[0]"
+    if isinstance(output, Mapping):
+        return f", wrap it: lambda images: model(images)[…], with one of {', '.join(map(str, output))}"
+    return " of PyTorch, which the attacks differentiate"
 
 
 def _company(model: nn.Module, images: Tensor) -> list[str]:

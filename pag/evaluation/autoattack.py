@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pag.evaluation.admission import admit, checked
+from pag.evaluation.admission import admit, checked, checked_radii
 from pag.evaluation.standard import (
     ATTACKS,
     SURVIVED,
@@ -85,7 +85,8 @@ def evaluate_autoattack(
     Raises ValueError in one line for images, labels or a model with which the result would mean nothing.
     """
     images, labels = checked(images, labels)
-    threat_models = {norm: [ThreatModel(norm, eps) for eps in sorted(set(values))] for norm, values in radii.items()}
+    given = checked_radii(radii, images[0].numel())
+    threat_models = {norm: [ThreatModel(norm, eps) for eps in values] for norm, values in given.items()}
 
     with frozen(model):
         admitted = admit(model, images, labels, batch_size)
@@ -109,7 +110,7 @@ def evaluate_autoattack(
                     parts[index].campaign.record(parts[index], outcome)
                     tell()
     flags += [flag for campaign in campaigns for flag in campaign.flags()]
-    by_norm = {norm: campaign.result for norm, campaign in zip(radii, campaigns, strict=True)}
+    by_norm = {norm: campaign.result for norm, campaign in zip(given, campaigns, strict=True)}
     return AutoAttackResult(by_norm, flags, class_count_notes(logits.shape[1]))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pag.evaluation.admission import Function, checked
+from pag.evaluation.admission import Function, checked, look
 from pag.evaluation.alignment import gradient_alignment
 from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack, frozen
 from pag.evaluation.foolbox import FoolboxResult, evaluate_foolbox
@@ -123,13 +123,18 @@ def measure_alignment(
     network = model if isinstance(model, nn.Module) else Function(model)
     device = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
     with frozen(network):
-        with torch.no_grad():
-            classes = network(images[:1].to(device)).shape[1]
+        classes = look(network, images[:1].to(device))[0].shape[1]
+        if not isinstance(class_gradients, Tensor | GradientStore):
+            raise ValueError(
+                f"class_gradients are a {type(class_gradients).__name__}: expected a tensor or pag.open_gradients(…)"
+            )
         given, expected = tuple(class_gradients.shape), (len(images), classes, *images.shape[1:])
         if given != expected:
             raise ValueError(
                 f"class_gradients have shape {given}: expected {expected}, images × the model's classes × image shape"
             )
+        if isinstance(class_gradients, Tensor) and not class_gradients.isfinite().all():
+            raise ValueError("class_gradients hold NaN or infinity: expected finite numbers")
 
         def cosines(rows: np.ndarray) -> Tensor:
             if isinstance(class_gradients, Tensor):

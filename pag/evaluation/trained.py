@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.classifiers import build
-from pag.foundation.artifacts import REMAKE, ArtifactError, load_weights
+from pag.foundation.artifacts import REMAKE, ArtifactError, folder_of, load_weights
 from pag.images.dataset import ImageDataset
 
 WEIGHTS = "weights.safetensors"
@@ -20,7 +20,8 @@ def load_classifier(folder: str | Path, device: str | torch.device = "cpu") -> n
     It maps float32 images (B, C, H, W) in [0, 1] to logits (B, num_classes); in eval mode, its weights without
     gradients: `.train().requires_grad_()` to train on. Raises ArtifactError in one line when it is missing or damaged.
     """
-    return _assemble(Path(folder) / WEIGHTS, *load_weights(Path(folder) / WEIGHTS, KEYS), device)
+    path = folder_of(folder, WEIGHTS, "a trained classifier (data/<dataset>/classifiers/<arch>/<run>)")
+    return _assemble(path, *load_weights(path, KEYS), device)
 
 
 def load_trained(

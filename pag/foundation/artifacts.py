@@ -272,6 +272,19 @@ def require(path: Path) -> Path:
     return path
 
 
+def folder_of(folder: str | Path, name: str, what: str) -> Path:
+    """The file `name` of a folder that a caller gave, or an error that says how such a folder looks and what is there.
+
+    what: a kind of artifact and where the pipeline keeps it.
+    """
+    path = Path(folder) / name
+    if not path.exists():
+        found = sorted(entry.name for entry in Path(folder).iterdir()) if Path(folder).is_dir() else None
+        there = "there is no such folder" if found is None else f"it holds {', '.join(found[:5]) or 'nothing'}"
+        raise ArtifactError(f"{folder}: expected the folder of {what}, with {name}; {there}")
+    return path
+
+
 def sha256(path: Path) -> str:
     with open(require(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -37,6 +37,7 @@ LOW_DATA_IMAGES = 5000  # STL-10's training set, the paper's low-data setting
 SWEEP_POINTS = 3
 ALIGNMENT_SLACK = 0.02  # a mean cosine this much lower counts as equal
 CLEAN_APART = 0.05  # clean accuracies this far apart are still those of comparable networks
+SAME_TIME = 1.25  # factor between two timings that tells nothing
 
 
 @claim(
@@ -229,7 +230,8 @@ def toy_result(scores: pd.DataFrame) -> list[Check]:
     9,
     "Training with aligned gradients is faster than adversarial training.",
     "A training step of SBG takes less time than one of AT-L2 on the same machine at the same batch size "
-    "(the paper: 2.13 times faster than AT with 7 steps, at batch size 1).",
+    "(the paper: 2.13 times faster than AT with 7 steps, at batch size 1). Undecided below a factor of "
+    f"{SAME_TIME:g} either way: one timing of each, perhaps beside other jobs, varies by as much.",
 )
 def faster_than_adversarial_training(scores: pd.DataFrame) -> list[Check]:
     main = scores[(scores["measure"] == "seconds_per_step") & (scores["run"] == "main")]
@@ -239,8 +241,9 @@ def faster_than_adversarial_training(scores: pd.DataFrame) -> list[Check]:
     if timed["hardware"]["sbg"] != timed["hardware"]["at-l2"]:
         raise NotTested("sbg and at-l2 timed on the same machine")
     ours, adversarial = float(timed["value"]["sbg"]), float(timed["value"]["at-l2"])
-    text = f"seconds per training step: SBG {ours:.4g}, AT-L2 {adversarial:.4g}: {adversarial / ours:.2f}×, needs 1×"
-    return [settled(text, adversarial > ours)]
+    ratio = adversarial / ours
+    text = f"seconds per training step: SBG {ours:.4g}, AT-L2 {adversarial:.4g}: {ratio:.2f}×, needs {SAME_TIME:g}×"
+    return [Check(text, "yes" if ratio > SAME_TIME else "no" if ratio < 1 / SAME_TIME else "undecided")]
 
 
 @claim(

@@ -6,7 +6,7 @@ import pytest
 
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.params import load_params
-from pag.foundation.config.runs import run_of, variant_of, variants_of
+from pag.foundation.config.runs import run_of, variant_of
 from pag.foundation.config.section import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -16,11 +16,13 @@ DIGITS = load_conf("digits", ROOT / "conf")
 
 @pytest.mark.parametrize("dataset", CONFS)
 def test_the_variants_of_every_conf_are_valid(dataset: str) -> None:
-    variants_of(load_conf(dataset, ROOT / "conf"), dataset)
+    conf = load_conf(dataset, ROOT / "conf")
+    for name in conf.variants:
+        variant_of(conf, dataset, name)
 
 
 def test_digits_has_its_studies() -> None:
-    variants = variants_of(DIGITS, "digits").values()
+    variants = [variant_of(DIGITS, "digits", name) for name in DIGITS.variants]
     assert sorted(v.weight for v in variants if v.study == "sweep") == [0, 0.25, 0.5, 1, 2, 4]
     seeds = [v for v in variants if v.study == "seeds"]
     chosen = {(v.classes_per_image, v.training_seed) for v in seeds if v.classes_per_image is not None}
@@ -67,7 +69,7 @@ def test_a_method_is_taken_apart(method: str, robust: str | None, realization: s
 def test_a_wrong_variant_is_refused_in_one_line(name: str, content: object, expected: str) -> None:
     conf = DIGITS.model_copy(update={"variants": {name: content}})
     with pytest.raises(ConfigError) as caught:
-        variants_of(conf, "digits")
+        variant_of(conf, "digits", name)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -1,5 +1,8 @@
 """Inputs and models with which a robust accuracy would flatter: refused in one line, or named in the warnings."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from linear_truth import linear_classifier
@@ -55,11 +58,11 @@ def with_pixel(value: float) -> Tensor:
     [
         (2 * IMAGES - 1, LABELS, r"images reach from -0\.99\d+ to 0\.99\d+: expected \[0, 1\]"),
         (255 * IMAGES, LABELS, r"images reach from .* to 25\d.*: expected \[0, 1\]; divide 8-bit values by 255"),
-        ((255 * IMAGES).byte(), LABELS, r"images are torch.uint8 .*expected floats"),
+        ((255 * IMAGES).byte(), LABELS, r"images are torch.uint8: expected floats"),
         (with_pixel(1.01), LABELS, r"to 1\.01: expected \[0, 1\]"),
         (with_pixel(torch.nan), LABELS, r"1 images hold NaN or infinity"),
         (with_pixel(torch.inf), LABELS, r"1 images hold NaN or infinity"),
-        (IMAGES[:, 0], LABELS, r"of shape \(20, 6, 6\): expected floats \(N, C, H, W\)"),
+        (IMAGES[:, 0], LABELS, r"shape \(20, 6, 6\): expected \(N, C, H, W\); images\[:, None\]"),
         (IMAGES, LABELS[:19], r"got 20 images and 19 labels"),
         (IMAGES[:0], LABELS[:0], r"got 0 images and 0 labels: expected as many, at least one"),
         (IMAGES, LABELS.float(), r"labels are torch.float32 .*expected integers"),
@@ -104,11 +107,45 @@ def no_grad(logits: Tensor, images: Tensor) -> Tensor:
         return LINEAR(images)
 
 
+@pytest.mark.parametrize(
+    ("radii", "message"),
+    [
+        ({}, r"radii are \{\}: expected norms and their radii"),
+        ([0.5], r"radii are \[0.5\]: expected norms"),
+        ({"L1": [0.5]}, r"the norm 'L1': expected L2 or Linf"),
+        ({"L2": 0.5}, r"radii of L2 are 0.5: expected a list of numbers"),
+        ({"L2": []}, r"radii of L2 are \[\]: expected a list of numbers"),
+        ({"L2": ["0.5"]}, r"radii of L2 are \['0.5'\]: expected a list of numbers"),
+        ({"L2": "0.5"}, r"radii of L2 are '0.5'"),
+        ({"L2": [0.5, torch.nan]}, r"eps = nan for L2: expected above 0"),
+        ({"L2": [-0.5]}, r"eps = -0.5 for L2"),
+        ({"L2": [128]}, r"eps = 128.0 for L2: expected above 0 and at most 6"),
+        ({"Linf": [8]}, r"eps = 8.0 for Linf: expected above 0 and at most 1"),
+    ],
+)
+def test_radii_are_refused_in_one_line(radii, message):
+    with pytest.raises(ValueError, match=message) as error:
+        evaluate(LINEAR, IMAGES, LABELS, radii, attack=quick())
+    assert "\n" not in str(error.value)
+
+
+def test_radii_of_any_sequence_and_order_are_the_same():
+    found = evaluate(LINEAR, IMAGES, LABELS, {"Linf": np.array([0.3, 0.02], np.float64)}, attack=quick())
+    expected = evaluate(LINEAR, IMAGES, LABELS, {"Linf": (0.02, 0.3, 0.3)}, attack=quick())
+    assert found.robust_accuracy == expected.robust_accuracy
+
+
 @EVALUATIONS
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Changed(lambda z, x: (z, x)), r"the model returns a tuple: expected logits"),
+        (Changed(lambda z, x: (z, x)), r"returns a tuple: expected a tensor .*, wrap it: lambda images: .*\[0\]"),
+        (Changed(lambda z, x: SimpleNamespace(logits=z)), r"returns a SimpleNamespace: .*lambda images: .*\.logits"),
+        (Changed(lambda z, x: {"z": z}), r"the model returns a dict: .*with one of z"),
+        (
+            Changed(lambda z, x: z.detach().numpy()),
+            r"returns a ndarray: expected a tensor of logits .* of PyTorch",
+        ),
         (Changed(lambda z, x: z[:, 0]), r"the model returns shape \(8,\) for 8 images"),
         (Changed(lambda z, x: z[:1]), r"the model returns shape \(1, 4\) for 8 images"),
         (Changed(lambda z, x: z[:, :1]), r"the model returns shape \(8, 1\) for 8 images"),

@@ -158,8 +158,10 @@ def test_claim_8_without_the_toy_experiment(metrics):
 
 
 def test_claim_9_compares_steps_of_the_same_machine(metrics):
-    metrics.change("sbg", seconds_per_step=0.06)
-    assert outcome(metrics, 9) == "does not hold"
+    step = {"does not hold": 0.07, "undecided": 0.06, "holds": 0.03}  # AT-L2's has 0.05
+    for expected, seconds in step.items():
+        metrics.change("sbg", seconds_per_step=seconds)
+        assert outcome(metrics, 9) == expected
     metrics.change("sbg", hardware="one GPU")
     assert findings(metrics, 9)[0].missing == "sbg and at-l2 timed on the same machine"
     metrics.change("sbg", seconds_per_step=None)

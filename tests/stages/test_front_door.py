@@ -3,6 +3,9 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,12 +81,15 @@ def test_alignment_with_the_gradients_themselves_is_one() -> None:
     [
         ({"class_gradients": torch.ones(2, 2, 1, 2, 2)}, r"shape \(2, 2, 1, 2, 2\): expected \(2, 3, 1, 2, 2\)"),
         ({"images": 255 * pixels()}, r"images reach from .*: expected \[0, 1\]"),
+        ({"class_gradients": torch.ones(2, 3, 1, 2, 2).numpy()}, "class_gradients are a ndarray: expected a tensor or"),
+        ({"class_gradients": torch.full((2, 3, 1, 2, 2), torch.nan)}, "class_gradients hold NaN or infinity"),
+        ({"model": lambda x: (x.flatten(1),)}, "the model returns a tuple: expected a tensor of logits"),
     ],
 )
-def test_alignment_is_measured_of_what_fits(arguments: dict[str, Tensor], message: str) -> None:
-    given = {"images": pixels(), "class_gradients": torch.ones(2, 3, 1, 2, 2)} | arguments
+def test_alignment_is_measured_of_what_fits(arguments: dict[str, Any], message: str) -> None:
+    given = {"model": Linear(), "images": pixels(), "class_gradients": torch.ones(2, 3, 1, 2, 2)} | arguments
     with pytest.raises(ValueError, match=message):
-        pag.measure_alignment(Linear(), **given)
+        pag.measure_alignment(**given)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
@@ -103,18 +109,25 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
         ),
         ({"labels": torch.tensor([0.0, 1.0])}, r"labels are torch.float32 \(2,\): expected integers \(2,\)"),
         ({"target_classes": torch.tensor([[0], [-1]])}, "target_classes reach down to -1: expected classes from 0 on"),
-        ({"images": (255 * pixels()).to(torch.uint8)}, "images are torch.uint8: expected floats"),
+        ({"images": (255 * pixels()).to(torch.uint8)}, "images are torch.uint8 and .*expected both float32"),
+        ({"images": pixels().half()}, "images are torch.float16 and the model's weights torch.float32"),
+        ({"model": Linear().half()}, "the model's weights torch.float16: expected both float32 or both float64"),
+        ({"class_gradients": torch.full((2, 1, 1, 2, 2), torch.nan)}, "class_gradients hold NaN or infinity"),
+        ({"weight": -1.0}, "weight is -1.0: expected λ"),
+        ({"weight": torch.nan}, "weight is nan: expected λ"),
     ],
 )
-def test_the_loss_is_of_what_fits(arguments: dict[str, Tensor], message: str) -> None:
+def test_the_loss_is_of_what_fits(arguments: dict[str, Any], message: str) -> None:
     given = {
+        "model": Linear(),
+        "weight": 0.5,
         "images": pixels(),
         "labels": torch.tensor([0, 2]),
         "target_classes": torch.tensor([[1], [0]]),
         "class_gradients": torch.ones(2, 1, 1, 2, 2),
     } | arguments
     with pytest.raises(ValueError, match=message):
-        pag.alignment_loss(Linear(), **given, weight=0.5)
+        pag.alignment_loss(**given)
 
 
 def test_a_store_says_what_it_cannot_read(chain: Workspace) -> None:
@@ -128,6 +141,17 @@ def test_a_store_says_what_it_cannot_read(chain: Workspace) -> None:
         store.read([0.5], [[0]])
     with pytest.raises(IndexError, match=r"class 10 does not exist, expected 0..9"):
         store.read([0], [[10]])
+
+
+@pytest.mark.parametrize(
+    ("load", "name"), [(pag.load_classifier, "weights.safetensors"), (pag.load_diffusion, "ema.safetensors")]
+)
+def test_a_folder_of_something_else_is_named(load: Callable[[Path], object], name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"expected the folder of a trained .*, with {name}; there is no such folder"):
+        load(tmp_path / "none")
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(ValueError, match=rf"with {name}; it holds model\.pt"):
+        load(tmp_path)
 
 
 def test_a_diffusion_model_opens_by_itself(chain: Workspace) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pag.diffusion.model.schedule import NoiseSchedule
 from pag.diffusion.model.unet import build_unet
-from pag.foundation.artifacts import ArtifactError, load_weights
+from pag.foundation.artifacts import ArtifactError, folder_of, load_weights
 from pag.foundation.config.diffusion import DiffusionConfig
 from pag.images.dataset import ImageDataset
 
@@ -41,7 +41,10 @@ def load_diffusion(
     images: what it must have been trained on.
     Raises ArtifactError in one line when it is missing, damaged or was trained on other images.
     """
-    weights, about = load_weights(Path(folder) / WEIGHTS, ("dataset_hash", "diffusion", "num_classes", "image_shape"))
+    path = Path(folder) / WEIGHTS
+    if images is None:  # no stage asks
+        folder_of(folder, WEIGHTS, "a trained diffusion model (data/<dataset>/diffusion)")
+    weights, about = load_weights(path, ("dataset_hash", "diffusion", "num_classes", "image_shape"))
     if images is not None and about["dataset_hash"] != images.content_hash:
         raise ArtifactError(f"{folder} was trained on other images of {images.name}: run `dvc repro`")
     config = DiffusionConfig.model_validate(about["diffusion"])

@@ -77,13 +77,11 @@ class Variant(Section):
         return "sweep" if only_weight else "other"
 
 
-def variants_of(conf: Conf, dataset: str) -> dict[str, Variant]:
-    """Every variant of a conf. Raises ConfigError with one line that names the variant and the key."""
-    return {name: variant_of(conf, dataset, name) for name in conf.variants}
-
-
 def variant_of(conf: Conf, dataset: str, name: str) -> Variant:
-    """One variant of a conf; the others are not looked at. Errors as above, and for an unknown name."""
+    """One variant of a conf; the others are not looked at.
+
+    Raises ConfigError with one line that names the variant and the key, and for an unknown name.
+    """
     if name not in conf.variants:
         known = nearest(name, [*methods(), *conf.variants])
         raise ConfigError(f"unknown run '{name}': no method, and no variant of conf/{dataset}.yaml{known}")

@@ -148,6 +148,8 @@ def _first_problem(error: ValidationError, model: type[Section]) -> str:
         return f"{key + ': ' if key else ''}expected keys with values (got {_shown(problem['input'])})"
     if problem["type"] == "value_error":  # of a whole section; the message begins with the key in it
         return f"{key}.{message}" if key else message
+    if isinstance(problem["input"], str) and _may_be_null(model, problem["loc"]):
+        message += ", or null"  # `all`, `none` and the like
     return f"{key}: {message} (got {_shown(problem['input'])})" if key else message
 
 
@@ -162,10 +164,24 @@ def _shown(value: Any) -> str:
 def _keys(model: type[Section], parents: list[Any]) -> list[str]:
     """The valid keys of the section that `parents` leads to."""
     for parent in parents:
-        field = next(f for name, f in model.model_fields.items() if parent in (name, f.alias))
+        annotation = _annotation(model, parent)
         # a section that may be missing is a union of it and None
-        model = next(iter(get_args(field.annotation)), field.annotation)  # type: ignore[assignment]
+        model = next(iter(get_args(annotation)), annotation)
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _annotation(model: type[Section], key: Any) -> Any:
+    return next(field.annotation for name, field in model.model_fields.items() if key in (name, field.alias))
+
+
+def _may_be_null(model: type[Section], location: tuple[int | str, ...]) -> bool:
+    """Whether the value at `location`, in no more than one section below `model`, is a number or null."""
+    try:
+        for key in location[:-1]:
+            model = _annotation(model, key)
+        return type(None) in get_args(_annotation(model, location[-1]))
+    except (AttributeError, StopIteration):  # below a list or a mapping
+        return False
 
 
 def check_radius(norm: Norm, eps: float, key: str = "eps", pixels: int | None = None) -> None:

@@ -1,5 +1,6 @@
 """The paper's objective (Eq. 4): L = CE(f(x), y) + λ · Σ_{y'} (1 − cos(∇_x log p(y'|x), g(x, y')))."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,15 +59,23 @@ def alignment_loss(
         CE(f(x), y) + λ · C/k · Σ_{y' of k classes} (1 − cos(∇_x log p(y'|x), g(x, y')))
 
     model: from images to logits (B, C), as it is trained: its mode and its weights are the caller's.
-    images: (B, …) floats, of any range; labels: (B,) integers.
+    images: (B, …) floats of the model's precision, of any range; labels: (B,) integers.
     target_classes: (B, k) classes, drawn at random: so the sum is an unbiased estimate of that over all C.
     class_gradients: (B, k, …) g of these images towards these classes, of any scale, moved as the images were moved
         (crops, flips); what is zero everywhere counts for nothing.
-    weight: λ. gradient_of: the score whose input gradient is aligned, log-softmax or logit.
+    weight: λ ≥ 0. gradient_of: the score whose input gradient is aligned, log-softmax or logit.
     Returns the scalars "cross_entropy" and "alignment"; one forward pass, one `backward` of the sum.
     Raises ValueError in one line for other shapes, types or ranges; of classes that the model does not have, PyTorch
     speaks.
     """
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"weight is {weight}: expected λ, a finite number from 0 on")
+    weights = next(model.parameters(), images)
+    if images.dtype not in (torch.float32, torch.float64) or weights.dtype != images.dtype:
+        raise ValueError(
+            f"images are {images.dtype} and the model's weights {weights.dtype}: expected both float32 or both "
+            "float64; divide integers by their largest value, and call this under torch.autocast for half precision"
+        )
     labels, target_classes = _checked(images, labels, target_classes, class_gradients)
     inputs = (images, labels, target_classes, class_gradients)
     cross_entropy, misaligned, logits = evaluate(_terms, model, *inputs, gradient_of=gradient_of)
@@ -76,8 +85,6 @@ def alignment_loss(
 def _checked(images: Tensor, labels: Tensor, target_classes: Tensor, class_gradients: Tensor) -> tuple[Tensor, Tensor]:
     """labels and target_classes as int64. Another k would broadcast silently, and a class too many fail far away."""
     count = len(images)
-    if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}: expected floats, divide integers by their largest value")
     for name, given, dimensions in (("labels", labels, 1), ("target_classes", target_classes, 2)):
         if given.is_floating_point() or given.dtype == torch.bool or given.ndim != dimensions or len(given) != count:
             shape = f"({count},)" if dimensions == 1 else f"({count}, k)"
@@ -89,6 +96,8 @@ def _checked(images: Tensor, labels: Tensor, target_classes: Tensor, class_gradi
         raise ValueError(
             f"class_gradients have shape {tuple(class_gradients.shape)}: expected {expected}, one for each target class"
         )
+    if not class_gradients.isfinite().all():
+        raise ValueError("class_gradients hold NaN or infinity: expected finite numbers, or zeros for no direction")
     return labels.long(), target_classes.long()
 
 
