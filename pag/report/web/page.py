@@ -89,14 +89,16 @@ def _headline(group: Group) -> list[Section]:
 
 
 def _sections(group: Group, curves: pd.DataFrame) -> list[Section]:
-    radii = (
-        "AutoAttack's accuracy of the images under attack with its standard error; at 0 without an attack. A quick "
-        "attack bounds it from above, and is for the shape of the curves."
+    radii, quick = (
+        "The images under attack, with the standard error; at 0 without an attack.",
+        charts.quick_charts(group),
     )
+    if quick:
+        radii += " A quick attack bounds AutoAttack's accuracy from above, and is for the shape of the curves."
     points = "A point per run, variants too: do classifiers whose gradients look like SBG resist attacks?"
     return _drawn(
         [
-            ("Accuracy over the radius", radii, [*charts.radius_charts(group), *charts.quick_charts(group)]),
+            ("Accuracy over the radius", radii, [*charts.radius_charts(group), *quick]),
             ("Alignment against robustness", points, charts.alignment_charts(group)),
             ("Over λ", "λ weighs the alignment; the axis is to scale.", charts.weight_charts(group)),
             ("Cost", "", charts.cost_charts(group)),
