@@ -89,10 +89,8 @@ def _headline(group: Group) -> list[Section]:
 
 
 def _sections(group: Group, curves: pd.DataFrame) -> list[Section]:
-    radii, quick = (
-        "The images under attack, with the standard error; at 0 without an attack.",
-        charts.quick_charts(group),
-    )
+    quick = charts.quick_charts(group)
+    radii = "The images under attack, with the standard error; at 0 without an attack."
     if quick:
         radii += " A quick attack bounds AutoAttack's accuracy from above, and is for the shape of the curves."
     points = "A point per run, variants too: do classifiers whose gradients look like SBG resist attacks?"
