@@ -88,6 +88,7 @@ def test_a_step_that_fails_leaves_its_error_and_the_others_run(tmp_path: Path, m
     assert ["compile=True" in name for name in list(steps)[-2:]] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_device_agrees_with_itself() -> None:
     found = agreement(best_device(), batch_size=2, attacked=10)
     assert found["logits"] <= 1e-4

@@ -63,6 +63,7 @@ def run(*arguments: str) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_every_row_has_the_same_budget_and_the_long_run_agrees_with_itself(
     trained: list[tuple[DiffusionConfig, int]],
 ) -> None:

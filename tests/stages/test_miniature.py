@@ -18,6 +18,7 @@ from stages.preset import load_preset
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / CIFAR10_JPEG).is_file(), reason=f"{SHARED} has no {CIFAR10_JPEG}: set PAG_SHARED")
 def test_figure_8_and_a_training_step_on_real_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("conf", "presets"):
