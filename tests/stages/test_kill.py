@@ -19,7 +19,7 @@ STAGES = [
 ]
 
 
-def run(folder: Path, kills: int) -> dict[str, int]:
+def run(folder: Path, kills: int) -> tuple[dict[str, int], list[str]]:
     workspace = Workspace.create(folder)
     workspace.set("diffusion.dropout", 0.3)
     workspace.set("diffusion.steps", 8)
@@ -42,7 +42,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_killed_stages_leave_the_same_bytes_and_nothing_else(tmp_path: Path) -> None:
-    run(tmp_path / "whole", kills=0)
-    killed = run(tmp_path / "killed", kills=4)
+    assert run(tmp_path / "whole", kills=0)[1] == []
+    killed, went_on = run(tmp_path / "killed", kills=4)
     assert sum(killed.values()) >= 16, killed
+    assert {"train,digits,cnn,vanilla", "train,digits,cnn,at-l2+sbg"} & set(went_on), went_on
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
