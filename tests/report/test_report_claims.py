@@ -84,6 +84,7 @@ def test_claim_4_compares_mean_accuracies_where_there_is_little_data(metrics):
     assert outcome(metrics, 4) == "undecided"
     metrics.change_robust("at-linf", "Linf", "0.2", 0.47)
     assert outcome(metrics, 4) == "does not hold"
+    assert all(" training images, no ViT: mean over " in check.text for check in findings(metrics, 4)[0].checks)
     for method in ("vanilla", "at-l2", "at-linf", "oi", "cm", "nn", "sbg", "at-l2+sbg"):
         metrics.change(method, train_images=50_000)
     (finding,) = findings(metrics, 4)

@@ -20,8 +20,8 @@ STAGES = [
 ]
 
 
-def killed(folder: Path, kills: int) -> dict[str, int]:
-    """How often each stage was killed."""
+def killed(folder: Path, kills: int) -> tuple[dict[str, int], list[str]]:
+    """How often each stage was killed, and which said that it goes on from an earlier run."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PAG_CHECKPOINT_MINUTES": "0"}
     command = [sys.executable, str(ROOT / "tests/stages/killed.py"), str(folder), "1", str(kills), *STAGES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -39,13 +39,17 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_killed_stages_leave_the_same_bytes_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_stages_leave_the_same_bytes_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = Workspace.create(tmp_path / "whole")
     for key, value in {"diffusion.dropout": 0.3, "diffusion.steps": 8, "classifier.epochs": 3}.items():
         whole.set(key, value)
     whole.copy(tmp_path / "killed")
     for stage in STAGES:
         assert whole.run(monkeypatch, *stage.split(",")) == 0
-    counts = killed(tmp_path / "killed", kills=4)
+    assert "goes on after" not in capsys.readouterr().out
+    counts, went_on = killed(tmp_path / "killed", kills=4)
     assert sum(counts.values()) >= 16, counts
+    assert {"train,digits,cnn,vanilla", "train,digits,cnn,at-l2+sbg"} & set(went_on), went_on
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
