@@ -13,6 +13,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import torch._dynamo  # noqa: F401 - an optimizer's first step loads it, for seconds: once, not in every fork
+
 from benchmarks.faults.forks import die_after, die_at_write, nothing, run
 from benchmarks.faults.workspace import Workspace
 
