@@ -1,8 +1,8 @@
 """What each attack of AutoAttack is for: images that it alone breaks, and only with its full budget.
 
-Every network here is a landscape made by hand: eleven constant logits, and one class whose logit rises with the image
-and wins where `rise` exceeds 1. How it rises is what the other three attacks cannot follow. The judge is each official
-attack run alone.
+Every network here is a landscape made by hand: constant logits, eleven of them where targets matter, and one class
+whose logit rises with the image and wins where `rise` exceeds 1. How it rises is what the other three attacks cannot
+follow. The judge is each official attack run alone.
 """
 
 import pyautoattack
@@ -14,7 +14,7 @@ from pag.evaluation.autoattack import evaluate_autoattack
 from pag.evaluation.standard import ATTACKS, is_broken
 from pag.threat.threat_model import ThreatModel
 
-SIDE, CLASSES, EPS = 15, 12, 0.1
+SIDE, EPS = 15, 0.1
 IMAGE = torch.full((1, 1, SIDE, SIDE), 0.5)
 LABEL = torch.tensor([0])
 SIGNS = torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(0)).sign()
@@ -23,12 +23,12 @@ SIGNS = torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(0)).sign
 class Landscape(nn.Module):
     """Logits 0, −1, −2, ...; the `rank`-th largest of them climbs from its place and is 0 where the rise is 1."""
 
-    def __init__(self, rise: nn.Module, rank: int, scale: float = 1.0) -> None:
+    def __init__(self, rise: nn.Module, rank: int, scale: float = 1.0, classes: int = 12) -> None:
         super().__init__()
-        self.rise, self.rank, self.scale = rise, rank, scale
+        self.rise, self.rank, self.scale, self.classes = rise, rank, scale, classes
 
     def forward(self, images: Tensor) -> Tensor:
-        place = torch.arange(CLASSES)
+        place = torch.arange(self.classes)
         climb = (place == self.rank - 1) * (self.rank - 1) * self.rise(images - IMAGE)[:, None]
         return self.scale * (climb - place)
 
@@ -99,7 +99,7 @@ CASES = {
         [{"n_target_classes": 8}, {"n_iter": 70}],
     ),
     # No gradient; single pixels are tried after 4,000 queries.
-    "square": (Landscape(Staircase(0.79), 2), "Linf", [{"n_queries": 4500}]),
+    "square": (Landscape(Staircase(0.79), 2, classes=4), "Linf", [{"n_queries": 4500}]),
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 from test_edits import change
 
 from benchmarks.miniature import ROOT, copy_repository
@@ -21,6 +22,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("raw")
     copy_repository(folder)
     (folder / "dvc.lock").unlink()
+    stages = read_yaml(folder / "dvc.yaml")["stages"]
+    YAML().dump({"stages": {name: stages[name] for name in ("raw", "prepare")}}, folder / "dvc.yaml")
     change(folder / "params.yaml", ONLY_MINE)
     conf = (folder / "conf/cifar10-jpeg.yaml").read_text()
     (folder / "conf/mine.yaml").write_text(conf)
