@@ -105,7 +105,7 @@ def evaluation(steps: int, folder: Path) -> None:
 
 TASKS: dict[str, tuple[Task, int]] = {
     "train": (train, 8),
-    "diffusion": (diffusion, 12),
+    "diffusion": (diffusion, 24),
     "distil": (distillation, 8),
     "evaluate": (evaluation, 8),
 }

@@ -58,6 +58,8 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
         with progress(f"{run.name} on {images.name}", conf.classifier.epochs * len(batches), "steps") as told:
 
             def on_epoch(history: History) -> None:
+                if history.steps > told.done:
+                    told.goes_on(history.steps)
                 if not history.rows:
                     return
                 told.at(told.done, figures=figures(history.rows[-1], conf.classifier.epochs))

@@ -58,6 +58,8 @@ def trained_here(images: ImageDataset, config: DiffusionConfig, seed: int, scrat
     with progress(f"diffusion on {images.name}", config.steps, "steps") as told:
 
         def on_step(losses: list[float]) -> None:
+            if len(losses) > told.done + 1:
+                told.goes_on(len(losses) - 1)
             told.at(len(losses), figures=f"loss {losses[-1]:.3g}" if losses else "")
             if len(losses) % max(1, config.steps // CURVE_WRITES) == 0 and is_first():
                 save_curve(images.name, losses)  # so far, for `dvc plots show`

@@ -1,7 +1,11 @@
 """What the tests of several rooms share."""
 
 import os
-from collections.abc import Iterator
+import runpy
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,3 +24,35 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What `python -m <module> <arguments>` prints in the root, run here: a new process loads PyTorch for seconds."""
+
+    def answer(module: str, *arguments: str) -> str:
+        monkeypatch.chdir(Path(__file__).parents[1])
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # that the module is loaded already
+            try:
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+            except SystemExit as stop:
+                assert not stop.code, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return answer
+
+
+@pytest.fixture
+def few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few iterations of each attack of AutoAttack's standard version."""
+    from pag.evaluation import standard
+
+    construct = standard.AutoAttack.__init__
+
+    def cheaper(self, *args, **kwargs):
+        construct(self, *args, **kwargs)
+        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 5
+        self.square.n_queries = 40
+
+    monkeypatch.setattr(standard.AutoAttack, "__init__", cheaper)

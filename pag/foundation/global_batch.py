@@ -3,14 +3,14 @@
 BatchNorm takes the statistics of the whole batch, and dropout draws one mask for it: what a network computes of an
 image, and its gradients, are those of one process.
 
-torch.nn.SyncBatchNorm has no second derivative (pytorch #61222), which the alignment objective needs. Here the
-statistics are sums over the processes whose derivative is such a sum again, any number of times.
+torch.nn.SyncBatchNorm has no second derivative (pytorch #61222), which the alignment objective needs.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pag.foundation.processes import Part
@@ -42,18 +42,12 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        shape = 1, -1, *[1] * (x.ndim - 2)
-        dims = [0, *range(2, x.ndim)]
-        values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         n = self.part.total * (x[0].numel() // x.shape[1])  # values of a channel, in all processes
-        mean = _Sum.apply(values.sum(dims)) / n  # type: ignore[no-untyped-call]
-        centred = values - mean.view(shape)
-        variance = _Sum.apply(centred.square().sum(dims)) / n  # type: ignore[no-untyped-call]
-        self._follow(mean.detach(), variance.detach() * n / (n - 1))
-        y = centred * (variance + self.eps).rsqrt().view(shape)
-        if self.affine:
-            y = y * self.weight.view(shape) + self.bias.view(shape)
-        return y.to(x.dtype)
+        ones = x.new_ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
+        weight, bias = (self.weight, self.bias) if self.affine else (ones, 0 * ones)
+        y, mean, variance = _Normalization.apply(x, weight, bias, n, self.eps)  # type: ignore[no-untyped-call]
+        self._follow(mean, variance * n / (n - 1))
+        return y
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
@@ -66,19 +60,98 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_var.lerp_(variance, momentum)
 
 
-class _Sum(torch.autograd.Function):
-    """Σ over the processes of their x. With a loss that is a sum over them too, its derivative is the same sum."""
+class _Normalization(torch.autograd.Function):
+    """y = γ·x̂ + β with x̂ = (x − μ)/σ, and μ, σ² of all processes' values per channel, which are returned too.
+
+    As in pag.classifiers.double_backward, where the derivatives stand, but the sums in them are over all processes.
+    With a loss that is such a sum, each has the gradients of its own rows, and its own part of those of γ and β.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        # the functional form, which torch.compile can trace
-        from torch.distributed._functional_collectives import all_reduce
-
-        return all_reduce(x, "sum", torch.distributed.group.WORLD)  # type: ignore[arg-type]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, n: int, eps: float) -> tuple[Tensor, ...]:
+        own = x.numel() // x.shape[1]
+        values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # the statistics have their precision
+        own_mean, own_variance = torch.batch_norm_update_stats(values, None, None, 0.0)
+        mean = _sum(own * own_mean) / n
+        # around the common mean: Chan, Golub and LeVeque 1983, equation 2.1
+        variance = _sum(own * (own_variance + (own_mean - mean).square())) / n
+        y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
+        ctx.n = n
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _Sum.apply(gradient)  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, gy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inv_std = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the input gradient, to be differentiated again
+            gx = _NormalizationInputGradient.apply(gy, x, weight, mean, inv_std, ctx.n)  # type: ignore[no-untyped-call]
+            return gx, None, None, None, None
+        gy_x, gy_1 = _sums(gy, x, mean, inv_std)
+        of_all = _sum(torch.stack([gy_x, gy_1])) / ctx.n
+        return _projected(gy, x, weight, mean, inv_std, *of_all), gy_x.to(weight), gy_1.to(weight), None, None
+
+
+class _NormalizationInputGradient(torch.autograd.Function):
+    """gx = (γ/σ)·P gy, where P g = g − mean(g) − x̂·mean(g·x̂)."""
+
+    @staticmethod
+    def forward(ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inv_std: Tensor, n: int) -> Tensor:
+        b, gy_mean = _sum(torch.stack(_sums(gy, x, mean, inv_std))) / n
+        ctx.save_for_backward(gy, x, weight, mean, inv_std, b, gy_mean)
+        ctx.n = n
+        return _projected(gy, x, weight, mean, inv_std, b, gy_mean)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        gy, x, weight, mean, inv_std, b, gy_mean = ctx.saved_tensors
+        v_x, v_1 = _sums(v, x, mean, inv_std)
+        v_gy, _ = _sums(v, gy, gy_mean, torch.ones_like(mean))
+        own_S = v_gy - b * v_x
+        a, v_mean, S_mean = _sum(torch.stack([v_x, v_1, own_S])) / ctx.n
+        scale = -weight * inv_std.square()
+        of_x = scale * inv_std * (S_mean - 2 * a * b)
+        constant = -scale * (b * v_mean + a * gy_mean) - of_x * mean
+        d_x = _per_channel(constant, x) + v * _per_channel(scale * b, x)
+        d_x = d_x.addcmul_(gy, _per_channel(scale * a, x)).addcmul_(x, _per_channel(of_x, x))
+        d_gy = _projected(v, x, weight, mean, inv_std, a, v_mean)
+        return d_gy, d_x.to(x.dtype), (own_S * inv_std).to(weight), None, None, None
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Σ over the processes of their x."""
+    # the functional form, which torch.compile can trace
+    from torch.distributed._functional_collectives import all_reduce
+
+    return all_reduce(x, "sum", torch.distributed.group.WORLD)  # type: ignore[arg-type]
+
+
+def _sums(g: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ g·x̂ and Σ g of each channel, over this process's values: read once, nothing as large is written."""
+    _, g_x, g_1 = torch.ops.aten.native_batch_norm_backward(
+        g, x, torch.ones_like(mean), None, None, mean, inv_std, True, 0.0, [False, True, True]
+    )
+    return g_x, g_1
+
+
+def _projected(
+    g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inv_std: Tensor, g_x_mean: Tensor, g_mean: Tensor
+) -> Tensor:
+    """(γ/σ)·(g − mean(g) − x̂·mean(g·x̂))"""
+    scale = weight * inv_std
+    of_x = -scale * inv_std * g_x_mean
+    constant = -scale * g_mean - of_x * mean
+    return (
+        torch.addcmul(_per_channel(constant, x), g, _per_channel(scale, x))
+        .addcmul_(x, _per_channel(of_x, x))
+        .to(x.dtype)
+    )
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    """(C,) → (1, C, 1, …), to broadcast against `like` (B, C, …)."""
+    return values.view(1, -1, *[1] * (like.ndim - 2))
 
 
 class _Dropout(nn.Module):

@@ -45,7 +45,8 @@ SAME_TIME = 1.25  # factor between two timings that tells nothing
     "Every realisation makes the model far more robust than vanilla, at a competitive clean accuracy.",
     "At the smallest L2 radius OI, CM and NN each reach vanilla + 10 points and SBG vanilla + 25. Clean accuracy "
     "is competitive if it is at most 5 points below the lowest clean accuracy of adversarial training or TRADES (of "
-    "those above chance level); without them, at most 20 points below vanilla.",
+    "those above chance level), as it is in the paper, whose SBG is 3.9 points below its AT-L∞ and 8.2 below its AT-L2 "
+    "on CIFAR-10; without them, at most 20 points below vanilla.",
 )
 def robust_gain(scores: pd.DataFrame) -> list[Check]:
     tested = present(scores, REALIZATIONS)
@@ -101,19 +102,22 @@ def beyond_adversarial_training(scores: pd.DataFrame) -> list[Check]:
 @claim(
     4,
     "SBG beats adversarial training with little data and with a ViT.",
-    f"Tested where at most {LOW_DATA_IMAGES} training images (STL-10's number) or a ViT were used: the mean of "
-    f"SBG's accuracies over all threat models beats that of AT-L2 and of AT-L∞. {BEATS}",
+    f"Tested where at most {LOW_DATA_IMAGES} training images (STL-10's number) or a ViT were used, and judged for "
+    "what was used, as each check says: the mean of SBG's accuracies over all threat models beats that of AT-L2 and of "
+    f"AT-L∞. {BEATS}",
 )
 def low_data_and_vit(scores: pd.DataFrame) -> list[Check]:
     images = scores["train_images"].max()
-    if not scores["arch"].str.startswith("vit").all() and not images <= LOW_DATA_IMAGES:
+    vit, little_data = scores["arch"].str.startswith("vit").all(), images <= LOW_DATA_IMAGES
+    if not vit and not little_data:
         known = "an unknown number of training images" if pd.isna(images) else f"{images:.0f} training images"
         raise NotTested(f"a ViT or at most {LOW_DATA_IMAGES} training images; this is {known}")
     adversarial = present(scores, ("at-l2", "at-linf"))
     if "sbg" not in methods_of(scores) or not adversarial:
         raise NotTested("a run of sbg and one of at-l2 or at-linf")
     models = threat_models(scores)
-    where = f"mean over {', '.join(threat(*model) for model in models)}"
+    setting = f"{images:.0f} training images" if little_data else "many training images"
+    where = f"{setting}, {'a ViT' if vit else 'no ViT'}: mean over {', '.join(threat(*model) for model in models)}"
     return [
         beats(where, mean_accuracy(scores, "sbg", models), mean_accuracy(scores, method, models))
         for method in adversarial

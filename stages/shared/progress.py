@@ -33,6 +33,11 @@ class Progress:
     def advance(self, count: int) -> None:
         self.at(self.done + count)
 
+    def goes_on(self, done: int) -> None:
+        """An earlier run has left `done` units, and this one goes on after them."""
+        self.at(done)
+        _say(f"{self.what}: goes on after {done:,} {self.unit}")
+
     def line(self, ended: bool = False) -> str:
         """'diffusion on digits: 120 of 1,000 steps, 3.4/s, 4 min 19 s left, loss 0.231'."""
         parts = [] if self.total is None else [f"{self.done:,} of {self.total:,} {self.unit}"]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch._dynamo  # noqa: F401 - an optimizer's first step loads it, for seconds: once, not in every fork
 from torch.distributed import TCPStore
 
 from benchmarks.faults.forks import Fork, Outcome

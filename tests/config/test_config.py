@@ -13,6 +13,7 @@ from pag.foundation.config.section import ConfigError, read_yaml
 from pag.foundation.config.toy import load_toy
 
 ROOT = Path(__file__).parents[2]
+DIGITS = read_yaml(ROOT / "conf/digits.yaml")
 CONFS = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml") if path.stem != "toy")
 
 
@@ -38,7 +39,7 @@ def test_all_confs_have_the_same_sections_and_methods_but_for_the_controls() -> 
 
 def broken_conf(tmp_path: Path, key: str, value: object) -> ConfigError:
     """The error of digits' conf with one key changed; the key path is dotted, '/' where a key holds a dot."""
-    content = copy.deepcopy(read_yaml(ROOT / "conf/digits.yaml"))
+    content = copy.deepcopy(DIGITS)
     *parents, last = key.split(".")
     section = content
     for parent in parents:

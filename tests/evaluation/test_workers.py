@@ -18,19 +18,6 @@ from pag.threat.threat_model import ThreatModel
 from stages.shared.command import run_stage
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few iterations of each attack."""
-    construct = standard.AutoAttack.__init__
-
-    def cheaper(self, *args, **kwargs):
-        construct(self, *args, **kwargs)
-        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 5
-        self.square.n_queries = 40
-
-    monkeypatch.setattr(standard.AutoAttack, "__init__", cheaper)
-
-
 def problem(count: int = 12, eps: float = 0.05) -> tuple[torch.nn.Module, Job]:
     classifier = linear_classifier(5, 36).eval().requires_grad_(False)
     images = 0.5 + 0.1 * torch.randn(count, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -39,7 +26,8 @@ def problem(count: int = 12, eps: float = 0.05) -> tuple[torch.nn.Module, Job]:
 
 
 @pytest.mark.parametrize("eps", [0.001, 0.01, 0.02, 0.05])
-def test_attacks_one_by_one_give_what_they_give_together(eps: float, short: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("few_iterations")
+def test_attacks_one_by_one_give_what_they_give_together(eps: float, tmp_path: Path) -> None:
     classifier, job = problem(eps=eps)
     together = attack(classifier, job)
     with workers.runner(classifier, 1, tmp_path) as run:
@@ -53,7 +41,8 @@ def test_attacks_one_by_one_give_what_they_give_together(eps: float, short: None
         assert torch.equal(apart.nearest.x_adv[left], together.nearest.x_adv[left])
 
 
-def test_a_finished_attack_is_kept_and_a_damaged_one_runs_again(short: None, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.usefixtures("few_iterations")
+def test_a_finished_attack_is_kept_and_a_damaged_one_runs_again(tmp_path: Path, monkeypatch) -> None:
     classifier, job = problem(eps=0.01)
     ran: list[str] = []
 
@@ -128,7 +117,7 @@ class Slow(torch.nn.Module):
         super().__init__()
         self.layer = torch.nn.Linear(36, 5)
     def forward(self, x):
-        time.sleep(0.02)
+        time.sleep(0.005)
         return self.layer(x.flatten(1))
 
 @click.command()

@@ -1,10 +1,16 @@
-"""Which stages an edit makes DVC rerun: asked of DVC itself, in a copy where every stage counts as run."""
+"""Which stages an edit makes DVC rerun: asked of DVC itself, in a copy where every stage counts as run.
 
-from collections.abc import Iterator
+DVC says which deps of a stage have changed. So several edits are made at once and told apart by the dep that they are
+in; two edits inside the same dep are made one after the other.
+"""
+
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import networkx as nx
 import pytest
+from closure import ROOT
+from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
@@ -12,8 +18,9 @@ from benchmarks.miniature import copy_repository
 from pag.foundation.config.section import read_yaml
 
 PARAMS = {  # one of everything that dvc.yaml has a group for
-    "baselines": ["vanilla", "at-l2"],
-    "realizations": ["oi", "sbg"],
+    "baselines": ["at-l2"],
+    "heuristics": ["oi"],
+    "realizations": ["oi"],
     "variants": ["lambda-1"],
     "externals": ["theirs"],
     "noise_level_figures": ["digits"],
@@ -25,7 +32,7 @@ DISTILL = {"distill", "distill_sbg"}
 IMAGES = {"prepare", "train_diffusion", "noise_levels", "prepare_toy", "toy"} | DISTILL | TRAIN | EVALUATE
 
 # file → the stages whose deps it changes; what follows from their outputs comes on top
-EDITS: dict[str, set[str]] = {
+CODE: dict[str, set[str]] = {
     "pag/foundation/config/section.py": IMAGES | {"validate", "report"},
     "pag/images/dataset.py": IMAGES,
     "pag/datasets/folder.py": {"prepare"},
@@ -74,20 +81,21 @@ VALUES: list[tuple[str, str, object, set[str]]] = [  # file, dotted key, new val
     (CONF, "variants.lambda-1.lambda", 1.5, {"train_variant"}),
     (CONF, "external.theirs.import", "network:other", {"evaluate_external"}),
 ]
+EDITS = CODE | {f"{file}:{key}": stages | ANY for file, key, _, stages in VALUES}
+WHOLE = {"conf", PARAMETERS}  # deps that every change of a value is in
 
 
-@pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
-    folder = tmp_path_factory.mktemp("edits")
-    copy_repository(folder)
-    (folder / "dvc.lock").unlink()
-    change(folder / PARAMETERS, PARAMS)
-    change(folder / CONF, {"external": {"theirs": {"import": "network:build", "weights": "weights.safetensors"}}})
-    (folder / "external/theirs").mkdir(parents=True)
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo]:
+    copy_repository(tmp_path)
+    (tmp_path / "dvc.lock").unlink()
+    change(tmp_path / PARAMETERS, PARAMS)
+    change(tmp_path / CONF, {"external": {"theirs": {"import": "network:build", "weights": "weights.safetensors"}}})
+    (tmp_path / "external/theirs").mkdir(parents=True)
     for name in ("network.py", "weights.safetensors"):
-        (folder / "external/theirs" / name).write_text("of somebody else")
-    with pytest.MonkeyPatch.context() as monkeypatch, Repo(str(folder)) as repo:
-        monkeypatch.chdir(folder)
+        (tmp_path / "external/theirs" / name).write_text("of somebody else")
+    monkeypatch.chdir(tmp_path)
+    with Repo(str(tmp_path)) as repo:
         for stage in repo.index.stages:
             for out in stage.outs:
                 path = Path(out.fs_path)
@@ -110,36 +118,65 @@ def change(path: Path, values: dict[str, object]) -> None:
     YAML().dump(content, path)
 
 
-def changed(repo: Repo) -> set[str]:
-    """The stages that DVC names as changed, groups without their members."""
-    return {name.split("@")[0] for name in repo.status()}
+def inside(edit: str, dep: str) -> bool:
+    """pag/threat/pgd.py is inside pag/threat, conf/digits.yaml:data.note inside conf and conf/digits.yaml:data."""
+    return edit == dep or edit.startswith((f"{dep}/", f"{dep}:", f"{dep}."))
 
 
-@pytest.mark.parametrize("file", EDITS)
-def test_an_edit_of_code(repo: Repo, file: str) -> None:
-    path = Path(repo.root_dir, file)
-    before = path.read_text()
-    path.write_text(before + "\n# edited\n")
-    try:
-        assert changed(repo) == EDITS[file]
-    finally:
-        path.write_text(before)
+def rounds(edits: Iterable[str], deps: set[str]) -> list[list[str]]:
+    """The edits that can be made at once: no two of a round are inside the same dep."""
+    found: list[tuple[list[str], set[str]]] = []
+    for edit in edits:
+        own = {dep for dep in deps - WHOLE if inside(edit, dep)}
+        together, taken = next((each for each in found if not own & each[1]), ([], set()))
+        if not together:
+            found.append((together, taken))
+        together.append(edit)
+        taken |= own
+    return [together for together, _ in found]
 
 
-@pytest.mark.parametrize(("file", "key", "value", "stages"), VALUES, ids=[key for _, key, _, _ in VALUES])
-def test_an_edit_of_a_value(repo: Repo, file: str, key: str, value: object, stages: set[str]) -> None:
-    path = Path(repo.root_dir, file)
-    before = path.read_text()
-    change(path, {key: value})
-    try:
-        assert changed(repo) == stages | ANY
-    finally:
-        path.write_text(before)
+def deps_of(repo: Repo) -> set[str]:
+    """A path, or file:key for a parameter."""
+    deps = [dep for stage in repo.index.stages for dep in stage.deps]
+    keys = {f"{dep.def_path}:{key}" for dep in deps if isinstance(dep, ParamsDependency) for key in dep.params}
+    return keys | {dep.def_path for dep in deps if not isinstance(dep, ParamsDependency)}
 
 
-def test_what_follows_from_lambda(repo: Repo) -> None:
+def changed(repo: Repo) -> dict[str, set[str]]:
+    """Dep → the stages for which DVC names it as changed, groups without their members."""
+    found: dict[str, set[str]] = {}
+    for stage, reasons in repo.status().items():
+        for reason in reasons:
+            for path, how in reason["changed deps"].items():  # and there is no other reason
+                for dep in [path] if isinstance(how, str) else [f"{path}:{key}" for key in how]:
+                    found.setdefault(dep, set()).add(stage.split("@")[0])
+    return found
+
+
+def test_an_edit_reruns_what_depends_on_it(repo: Repo) -> None:
+    values = {f"{file}:{key}": value for file, key, value, _ in VALUES}
+    found: dict[str, set[str]] = {}
+    for edits in rounds(EDITS, deps_of(repo)):
+        before = {edit: Path(edit.split(":")[0]).read_text() for edit in edits}
+        for edit in edits:
+            file, _, key = edit.partition(":")
+            if key:
+                change(Path(file), {key: values[edit]})
+            else:
+                Path(file).write_text(before[edit] + "\n# edited\n")
+        named = changed(repo)
+        for edit in edits:
+            found[edit] = set().union(*(stages for dep, stages in named.items() if inside(edit, dep)))
+            Path(edit.split(":")[0]).write_text(before[edit])
+        assert not [dep for dep in named if not any(inside(edit, dep) for edit in edits)]
+    assert found == EDITS
+
+
+def test_what_follows_from_lambda() -> None:
     """λ touches alignment runs, their evaluation and the report; variants have their own λ."""
-    graph = repo.index.graph  # from a stage to what it depends on
+    with Repo(str(ROOT)) as repo:
+        graph = repo.index.graph  # from a stage to what it depends on
     aligned = [stage for stage in graph if stage.name.split("@")[0] in ("train_pag", "train_robust_pag")]
     reached = {other.name.split("@")[0] for other in graph if depends_on(graph, other, aligned)}
     assert reached == {"evaluate_pag", "evaluate_robust_pag", "report"}

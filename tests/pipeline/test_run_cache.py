@@ -45,9 +45,8 @@ def test_there_and_back_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return {name.split("@")[0] for name in log.read_text().split()}
 
     assert {"prepare", "train_pag", "report"} <= ran(None)
-    assert ran(1.0) == {"validate", "train_pag", "train_robust_pag", "evaluate_pag", "evaluate_robust_pag", "report"}
     metrics = Path("results/metrics/digits/cnn/sbg.json").read_text()
-    assert ran(None) == set()
+    assert ran(1.0) == {"validate", "train_pag", "train_robust_pag", "evaluate_pag", "evaluate_robust_pag", "report"}
     assert Path("results/metrics/digits/cnn/sbg.json").read_text() != metrics
-    assert ran(1.0) == set()
+    assert ran(None) == set()
     assert Path("results/metrics/digits/cnn/sbg.json").read_text() == metrics

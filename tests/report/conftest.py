@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,12 @@ def metrics_of(numbers: tuple[float, ...]) -> dict[str, Any]:
     }
 
 
+@cache
+def of_the_repository() -> tuple[Params, Conf]:
+    """Read once: every metrics file that a test writes asks for them."""
+    return load_params(ROOT / "params.yaml"), load_conf("digits", ROOT / "conf")
+
+
 @dataclass
 class Experiment:
     """A results folder with the parameters that it belongs to."""
@@ -78,8 +85,8 @@ class Experiment:
     evaluation: dict[str, Any] = field(default_factory=lambda: deepcopy(EVALUATION))
 
     def load(self) -> tuple[Params, dict[str, Conf]]:
-        params = load_params(ROOT / "params.yaml").model_copy(update=self.lists)
-        conf = load_conf("digits", ROOT / "conf")
+        params, conf = of_the_repository()
+        params = params.model_copy(update=self.lists)
         trained = {"at_l2": AdversarialConfig(norm="L2", eps=0.5)}
         evaluation = EvaluationConfig.model_validate(self.evaluation)
         conf = conf.model_copy(update={"evaluation": evaluation, "methods": conf.methods.model_copy(update=trained)})

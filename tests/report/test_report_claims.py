@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from one_claim import judge_one
 
 from pag.foundation.artifacts import load_json
 from pag.report.judgement import judge
@@ -19,7 +20,7 @@ def metrics(metrics):
 
 def findings(experiment, number: int) -> list:
     results = read_results(*experiment.load(), experiment.folder)
-    return [finding for finding in judge(results.scores) if finding.claim.number == number]
+    return judge_one(number, results.scores)
 
 
 def outcome(experiment, number: int) -> str:
@@ -83,6 +84,7 @@ def test_claim_4_compares_mean_accuracies_where_there_is_little_data(metrics):
     assert outcome(metrics, 4) == "undecided"
     metrics.change_robust("at-linf", "Linf", "0.2", 0.47)
     assert outcome(metrics, 4) == "does not hold"
+    assert all(" training images, no ViT: mean over " in check.text for check in findings(metrics, 4)[0].checks)
     for method in ("vanilla", "at-l2", "at-linf", "oi", "cm", "nn", "sbg", "at-l2+sbg"):
         metrics.change(method, train_images=50_000)
     (finding,) = findings(metrics, 4)
@@ -102,7 +104,7 @@ def test_claim_5_needs_a_sweep_and_follows_it(metrics):
         point = point.assign(run="sweep", weight=0.5)
         point.loc[point["measure"] == "robust", "value"] = accuracy
         point.loc[point["measure"] == "alignment", "value"] = alignment
-        return next(f.outcome for f in judge(pd.concat([scores, point])) if f.claim.number == 5)
+        return judge_one(5, pd.concat([scores, point]))[0].outcome
 
     assert with_sweep(0.60, 0.5) == "holds"
     assert with_sweep(0.90, 0.5) == "does not hold"  # λ 2 is below λ 0.5
@@ -121,7 +123,7 @@ def test_claim_5_adds_small_losses_up(metrics):
         sweep = [
             chosen.assign(run="sweep", weight=0.5 + i, value=chosen["value"] + g * robust) for i, g in enumerate(gains)
         ]
-        return next(f.outcome for f in judge(pd.concat([scores, *sweep])) if f.claim.number == 5)
+        return judge_one(5, pd.concat([scores, *sweep]))[0].outcome
 
     assert with_gains(0.01) == "holds"
     assert with_gains(0.03, 0.015) == "does not hold"
@@ -179,8 +181,7 @@ def with_penalties(metrics, **penalised: tuple[float, float]) -> tuple[str, str]
         scores = read_results(*metrics.load(), metrics.folder).scores
         own = scores[scores["method"] == "gradnorm"]
         rows.append(own if name == "main" else own.assign(run="other", name=name))
-    found = judge(pd.concat([scores[scores["method"] != "gradnorm"], *rows]))
-    (finding,) = (finding for finding in found if finding.claim.number == 10)
+    (finding,) = judge_one(10, pd.concat([scores[scores["method"] != "gradnorm"], *rows]))
     return finding.outcome, "; ".join(check.text for check in finding.checks) or finding.missing
 
 
@@ -244,9 +245,9 @@ def test_claims_5_and_7_with_a_classifier_that_guesses(metrics, guessing, expect
     scores.loc[
         (scores["measure"] == "clean") & (scores["arch"] == "rn18") & (scores["method"] == guessing), "value"
     ] = 0.1
-    outcomes = {(f.claim.number, f.group): f.outcome for f in judge(scores)}
-    assert outcomes[5, "digits/cnn"] == "holds"
-    assert outcomes[5, "digits/rn18"] == outcomes[7, "digits"] == expected
+    outcomes = {f.group: f.outcome for number in (5, 7) for f in judge_one(number, scores)}
+    assert outcomes["digits/cnn"] == "holds"
+    assert outcomes["digits/rn18"] == outcomes["digits"] == expected
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

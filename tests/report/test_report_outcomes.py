@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from one_claim import judge_one
 
 from pag.foundation.artifacts import ArtifactError, load_json, save_arrays
-from pag.report.judgement import judge
 from pag.report.outcomes import read_outcomes
 from pag.report.results import read_results
 
@@ -29,7 +29,7 @@ def third_claim(experiment, variants=None):
     params, confs = experiment.load()
     confs = {name: conf.model_copy(update={"variants": variants or {}}) for name, conf in confs.items()}
     scores = read_results(params, confs, experiment.folder).scores
-    (finding,) = [finding for finding in judge(scores) if finding.claim.number == 3]
+    (finding,) = judge_one(3, scores)
     return finding
 
 

@@ -38,6 +38,7 @@ def test_another_name_is_refused() -> None:
         _ = pag.attack
 
 
+@pytest.mark.usefixtures("few_iterations")
 def test_the_examples_run_in_their_order(chain: Workspace, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(chain.folder)
     namespace: dict = {}

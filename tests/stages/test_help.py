@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from workspace import ROOT
@@ -12,13 +13,10 @@ from stages.preset import names
 STAGES = sorted({stage["cmd"].split()[2] for stage in read_yaml(ROOT / "dvc.yaml")["stages"].values()})
 
 
-def answer(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
-
-
 def test_one_command_lists_stages_and_presets() -> None:
-    listed = {line.split()[0] for line in answer("stages").splitlines() if line.startswith("  ")}
+    command = [sys.executable, "-m", "stages"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert {name.removeprefix("stages.") for name in STAGES} | set(names(ROOT / "presets")) | {
         "new",
         "preset",
@@ -26,7 +24,7 @@ def test_one_command_lists_stages_and_presets() -> None:
 
 
 @pytest.mark.parametrize("stage", ["stages.train", "stages.new"])
-def test_help_is_what_the_module_says(stage: str) -> None:
+def test_help_is_what_the_module_says(stage: str, answer: Callable[..., str]) -> None:
     said = answer(stage, "--help")
     assert f"{stage.split('.')[1]}: " in said
     assert f"\n      python -m {stage} " in said  # the examples keep their lines

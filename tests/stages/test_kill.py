@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from workspace import ROOT, Workspace
 
 STAGES = [
@@ -19,11 +20,8 @@ STAGES = [
 ]
 
 
-def run(folder: Path, kills: int) -> dict[str, int]:
-    workspace = Workspace.create(folder)
-    workspace.set("diffusion.dropout", 0.3)
-    workspace.set("diffusion.steps", 8)
-    workspace.set("classifier.epochs", 3)
+def killed(folder: Path, kills: int) -> tuple[dict[str, int], list[str]]:
+    """How often each stage was killed, and which said that it goes on from an earlier run."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PAG_CHECKPOINT_MINUTES": "0"}
     command = [sys.executable, str(ROOT / "tests/stages/killed.py"), str(folder), "1", str(kills), *STAGES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -41,8 +39,17 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_killed_stages_leave_the_same_bytes_and_nothing_else(tmp_path: Path) -> None:
-    run(tmp_path / "whole", kills=0)
-    killed = run(tmp_path / "killed", kills=4)
-    assert sum(killed.values()) >= 16, killed
+def test_killed_stages_leave_the_same_bytes_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Workspace.create(tmp_path / "whole")
+    for key, value in {"diffusion.dropout": 0.3, "diffusion.steps": 8, "classifier.epochs": 3}.items():
+        whole.set(key, value)
+    whole.copy(tmp_path / "killed")
+    for stage in STAGES:
+        assert whole.run(monkeypatch, *stage.split(",")) == 0
+    assert "goes on after" not in capsys.readouterr().out
+    counts, went_on = killed(tmp_path / "killed", kills=4)
+    assert sum(counts.values()) >= 16, counts
+    assert {"train,digits,cnn,vanilla", "train,digits,cnn,at-l2+sbg"} & set(went_on), went_on
     assert content(tmp_path / "killed") == content(tmp_path / "whole")

@@ -40,6 +40,13 @@ def test_the_rate_is_of_this_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.line(ended=True) == "sbg on digits: 450 of 1,000 images, 2 s each, 1 min 40 s"
 
 
+def test_a_run_that_goes_on_says_after_what(capsys: pytest.CaptureFixture) -> None:
+    told = Progress("diffusion on digits", 1000, "steps")
+    told.goes_on(400)
+    assert capsys.readouterr().out == "diffusion on digits: goes on after 400 steps\n"
+    assert told.line().startswith("diffusion on digits: 400 of 1,000 steps")
+
+
 def test_what_is_not_counted_is_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])

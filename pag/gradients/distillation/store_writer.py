@@ -149,11 +149,12 @@ class StoreWriter:
         except FloatingPointError as error:
             raise FloatingPointError(f"{self.path}: {error}") from None
         known = self._of_shard
+        zeros = ~directions[cosines == 1].any(axis=1)  # the cosine of a zero direction counts as 1
         self._of_shard = Written(
             "",
             [*known.cosine_sums, float(cosines.sum())],
             min(known.cosine_min, float(cosines.min())),
-            known.zeros + int((~directions.any(axis=1)).sum()),
+            known.zeros + int(zeros.sum()),
         )
         directions, shard = directions.reshape(shape), self._shards.shard
         digest = self._shards.append(pack(directions) if bits == 4 else directions)
