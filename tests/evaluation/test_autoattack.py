@@ -6,6 +6,7 @@ import pyautoattack
 import pytest
 import torch
 from linear_truth import distance_to_boundary, linear_classifier
+from pyautoattack.autopgd_base import APGDAttack
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -198,6 +199,40 @@ def test_the_attacks_are_those_of_the_standard_version_with_its_budgets():
     assert standard_version.apgd.n_restarts == standard_version.fab.n_restarts == 1
     assert standard_version.apgd_targeted.n_target_classes == standard_version.fab.n_target_classes == 9
     assert standard_version.square.n_queries == 5000
+
+
+@pytest.mark.parametrize("steps", [20, 100, 200])
+def test_a_budget_of_steps_is_apgd_made_for_as_many(steps, monkeypatch):
+    """With its checkpoints, which a change of its number of iterations alone would leave where they were."""
+    made = []
+
+    class Recorded(pyautoattack.AutoAttack):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(standard, "AutoAttack", Recorded)
+    classifier, images, labels = grey_images(2, 4)
+    attack(classifier, Job(ThreatModel("L2", 0.1), images, labels, 4, 0, ("apgd-ce",), Budget(("apgd-ce",), steps, 2)))
+    expected = APGDAttack(nn.Identity(), n_iter=steps, eps=0.1)
+    for apgd in (made[0].apgd, made[0].apgd_targeted):
+        for name in ("n_iter", "n_iter_2", "n_iter_min", "size_decr"):
+            assert getattr(apgd, name) == getattr(expected, name)
+    assert made[0].apgd_targeted.n_target_classes == made[0].fab.n_target_classes == 2
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(5, [5]), (12, [6, 6]), (13, [5, 4, 4])])
+def test_batches_are_as_few_and_as_equal_as_the_bound_allows(count, sizes, replace_attacks):
+    classifier, images, labels = grey_images(count, 4)
+    seen = []
+
+    def stub(images, labels):
+        seen.append(len(images))
+        return images
+
+    replace_attacks(stub)
+    evaluate(classifier, images, labels, {"L2": [0.1]}, batch_size=6)
+    assert seen == [size for size in sizes for _ in ATTACKS]
 
 
 def train_digits_cnn():
@@ -416,6 +451,7 @@ def test_few_classes_are_attacked_and_the_departure_is_stated(num_classes, notes
     result = evaluate(classifier, images, labels, {"L2": [1.5 * distance.max().item()]})
     assert result.by_norm["L2"].robust_accuracy(1.5 * distance.max().item()) == 0
     assert len(result.notes) == notes and result.warnings == []
+    assert all(f"{num_classes - 1} target classes per image instead of 9" in note for note in result.notes[:1])
 
 
 def test_bad_arguments_are_refused_in_one_line():

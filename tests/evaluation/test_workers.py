@@ -66,6 +66,23 @@ def test_a_finished_attack_is_kept_and_a_damaged_one_runs_again(tmp_path: Path, 
     assert ran[5:] == list(ATTACKS)
 
 
+@pytest.mark.parametrize(("threads", "processes", "each"), [(8, 3, 2), (2, 2, 1), (1, 2, 1)])
+def test_the_workers_share_the_threads(threads: int, processes: int, each: int, monkeypatch) -> None:
+    started: list[tuple[int, int]] = []
+
+    class Pool:
+        def __init__(self, count: int, *_: object, initargs: tuple[object, object, int], **__: object) -> None:
+            started.append((count, initargs[2]))
+
+        def shutdown(self, **_: object) -> None:
+            pass
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    with workers.runner(linear_classifier(5, 36), processes, None):
+        assert started == [(processes, each)]
+
+
 class Deadly(torch.nn.Module):
     """Ends the worker process that it is in, as the system does when there is no memory left."""
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pag.gradients.distillation import distill as distill_module
-from pag.gradients.distillation.distill import check_room, distill, preview
+from pag.gradients.distillation.distill import check_room, distill, preview, readable
 from pag.gradients.realizations import class_mean, nearest_neighbour
 from pag.images.dataset import Split
 from pag.store.reader import GradientStore
@@ -96,6 +96,21 @@ def test_where_gradients_can_be_computed_the_advice_says_so(tmp_path: Path, monk
         check_room(tmp_path / "store", (100_000, 200, 3, 64, 64), 4, 64, realization)
     advice = f"add {realization} to heuristics.computed (9.83 MB)"
     assert (advice in str(error.value)) == (realization in ("oi", "cm"))
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1 kB"),
+        (9_830_000, "9.83 MB"),
+        (1e9, "1.0 GB"),
+        (2.4e12, "2,400.0 GB"),
+    ],
+)
+def test_bytes_are_readable(number: float, text: str) -> None:
+    assert readable(number) == text
 
 
 def test_a_failing_source_leaves_no_store(tmp_path: Path, train: Split) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from pag.foundation.scratch import Scratch
 from pag.gradients.distillation import store_writer
 from pag.gradients.distillation.distill import distill
+from pag.gradients.distillation.kept_shards import Opened, Written, spans_of
 from pag.images.dataset import Split
 from pag.store.format import shards
 from pag.store.reader import GradientStore
@@ -113,6 +114,27 @@ def test_an_open_shard_that_is_damaged_is_begun_again(
     assert run(tmp_path / "store", tmp_path / "scratch") == [12, 16, 20]
     assert content(tmp_path / "store") == content(tmp_path / "whole")
     assert capsys.readouterr().out.count("is not taken up, it is damaged") == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "kept", "spans"),
+    [
+        ([0, 1, 2, 3], {}, [(0, 1000)]),
+        ([0, 2, 3], {}, [(0, 300), (600, 1000)]),
+        ([1, 2], {2: 40}, [(300, 600), (640, 900)]),
+        ([3], {3: 100}, [(1000, 1000)]),
+        ([], {}, []),
+    ],
+)
+def test_neighbouring_shards_are_one_row_of_images(
+    own: list[int], kept: dict[int, int], spans: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = shards.Layout((1000, 10, 1, 8, 8), 8)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 300 * layout.image_bytes)
+    opened = {
+        shard: Opened(Written("", [], 1.0, 0), images, np.empty((0, 10, 1, 8, 8))) for shard, images in kept.items()
+    }
+    assert spans_of(own, layout, opened) == spans
 
 
 def shard_files(scratch: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pag.classifiers.input_gradients import cosine, input_gradients
-from pag.objectives.alignment.objective import Alignment
+from pag.objectives.alignment.objective import Alignment, alignment_loss
 from pag.training.batch import Batch
 
 NUM_CLASSES = 4
@@ -65,6 +65,9 @@ def test_loss_equals_the_recipe_with_finite_difference_gradients(k: int, gradien
     with torch.no_grad():
         expected = recipe(model, batch, 0.7, gradient_of)
     assert torch.allclose(sum(terms.values()), expected, atol=1e-8)
+    given = batch.images, batch.labels, batch.target_classes, batch.class_gradients
+    own_loop = alignment_loss(model, *given, weight=0.7, gradient_of=gradient_of)
+    assert torch.allclose(sum(own_loop.values()), expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("k", [1, NUM_CLASSES])

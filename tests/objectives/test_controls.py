@@ -14,9 +14,12 @@ from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.training import ClassifierConfig
 from pag.images.dataset import Split
+from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.build import baseline_objective
+from pag.objectives.baselines.cross_entropy import cross_entropy
 from pag.objectives.baselines.gaussian_noise import GaussianNoise
 from pag.objectives.baselines.gradient_norm import GradientNorm
+from pag.threat.threat_model import ThreatModel
 from pag.training.batch import Batch, Objective
 from pag.training.batches import Batches
 from pag.training.loop import train_classifier
@@ -157,5 +160,13 @@ def test_training_follows_a_plain_loop(control: str) -> None:
 
 def test_the_objectives_have_the_values_of_conf() -> None:
     params, conf = load_params(ROOT / "params.yaml"), load_conf("cifar10", ROOT / "conf")
-    runs = [run_of(name, "cifar10", "rn8", params, conf) for name in ("gradnorm", "noise")]
-    assert [baseline_objective(run, conf.methods) for run in runs] == [GradientNorm(3 / 255), GaussianNoise(0.12)]
+    expected = {
+        "vanilla": cross_entropy,
+        "at-l2": AdversarialTraining(ThreatModel("L2", 0.5), 7, 0.75 / 7),
+        "at-linf": AdversarialTraining(ThreatModel("Linf", 8 / 255), 7, 12 / 255 / 7),
+        "trades-linf": Trades(ThreatModel("Linf", 8 / 255), 10, 0.007, 6.0),
+        "gradnorm": GradientNorm(3 / 255),
+        "noise": GaussianNoise(0.12),
+    }
+    runs = {name: run_of(name, "cifar10", "rn8", params, conf) for name in expected}
+    assert {name: baseline_objective(run, conf.methods) for name, run in runs.items()} == expected

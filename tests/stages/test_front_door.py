@@ -104,6 +104,7 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
     ("arguments", "message"),
     [
         ({"class_gradients": torch.ones(2, 3, 1, 2, 2)}, r"shape \(2, 3, 1, 2, 2\): expected \(2, 1, 1, 2, 2\)"),
+        ({"class_gradients": torch.ones(1, 1, 1, 2, 2)}, r"shape \(1, 1, 1, 2, 2\): expected \(2, 1, 1, 2, 2\)"),
         (
             {"target_classes": torch.tensor([1, 0])},
             r"target_classes are torch.int64 \(2,\): expected integers \(2, k\)",
@@ -116,6 +117,7 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
         ({"class_gradients": torch.full((2, 1, 1, 2, 2), torch.nan)}, "class_gradients hold NaN or infinity"),
         ({"weight": -1.0}, "weight is -1.0: expected λ"),
         ({"weight": torch.nan}, "weight is nan: expected λ"),
+        ({"weight": float("inf")}, "weight is inf: expected λ"),
     ],
 )
 def test_the_loss_is_of_what_fits(arguments: dict[str, Any], message: str) -> None:

@@ -49,6 +49,19 @@ def test_no_pixel_is_off_by_more_than_half_a_level(gradients: np.ndarray, bits: 
         assert cosines[row] >= cosine(gradients[[row]], rounded[[row]])[0] - 1e-5
 
 
+def test_4_bits_clip_at_the_best_of_the_ratios() -> None:
+    """From flat directions to one pixel that outshines all others, so that each of the ratios is the best for some."""
+    ratios = (1.0, 0.85, 0.72, 0.61, 0.52, 0.44, 0.37, 0.3, 0.22, 0.15)
+    deviations = np.geomspace(0.6, 0.03, 60)[:, None]
+    gradients = (np.random.default_rng(0).standard_normal((60, 3072)) * deviations).clip(-1, 1).astype(np.float32)
+    gradients[:, 0] = 1
+    found = np.array([cosine(np.rint(7 * gradients / r).clip(-7, 7), gradients) for r in ratios])
+    assert set(found.argmax(axis=0)) == set(range(10))
+    quantized, cosines = quantize(gradients, 4)
+    np.testing.assert_allclose(cosine(quantized, gradients), found.max(axis=0), atol=1e-6)
+    np.testing.assert_allclose(cosines, found.max(axis=0), atol=1e-6)
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("scale", [1e-42, 1e-9, 1.0, 1e30], ids=str)
 def test_length_does_not_matter(scale: float, bits: int) -> None:

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -11,6 +12,7 @@ from test_store import ATTRIBUTES, MANY, SHARD, SQUARE, directions_of, make_grad
 
 import pag
 from pag.foundation.artifacts import ArtifactError
+from pag.store import remote
 from pag.store.format import shards
 from pag.store.reader import GradientStore
 
@@ -70,6 +72,19 @@ def test_only_the_shards_that_are_read_are_copied_and_once(tmp_path: Path, bucke
     assert GradientStore.open(URL, cache=tmp_path / "cache").read_all_classes([0]).any()
     with pytest.raises(ArtifactError, match=rf"^{URL} has no {SHARD}: expected"):
         GradientStore.open(URL, cache=tmp_path / "cache").read_all_classes([store.layout.images_per_shard])
+
+
+@pytest.mark.parametrize(("spare", "copied"), [(0, ["0"]), (-1, [])])
+def test_two_gigabytes_of_the_disk_stay_free(
+    spare: int, copied: list[str], tmp_path: Path, bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = make_gradients(SQUARE)
+    upload(write(tmp_path / "store", gradients), bucket)
+    store = GradientStore.open(URL, cache=tmp_path / "cache")
+    disk = SimpleNamespace(free=store.layout.shard_bytes(0) + 2 * 1024**3 + spare)
+    monkeypatch.setattr(remote.shutil, "disk_usage", lambda folder: disk)
+    np.testing.assert_array_equal(store.read_all_classes([0]), directions_of(gradients, 8)[[0]])
+    assert copies(tmp_path / "cache") == copied
 
 
 @pytest.mark.parametrize("bound", [None, 0], ids=["copied", "from-afar"])

@@ -29,6 +29,8 @@ SHAPES = pytest.mark.parametrize("shape", [DIGITS, SQUARE, ODD, MANY], ids=["dig
 BITS = pytest.mark.parametrize("bits", [8, 4])
 READERS = pytest.mark.parametrize("max_resident_bytes", [1 << 30, 0], ids=["mapped", "streamed"])
 
+SHARD_BYTES = shards.SHARD_BYTES
+
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +285,7 @@ def test_spikes_that_8_bits_cannot_hold_are_refused(tmp_path: Path) -> None:
 def test_bytes_per_pixel_and_number_of_files(
     shape: tuple[int, ...], bits: int, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "SHARD_BYTES", 128 << 20)
+    monkeypatch.setattr(shards, "SHARD_BYTES", SHARD_BYTES)
     layout = Layout(shape, bits)
     assert required_bytes(shape, bits) / np.prod(shape, dtype=float) <= most
     assert layout.num_shards <= 512

@@ -1,9 +1,11 @@
 """An interrupted training of a classifier goes on from its scratch as if nothing had happened."""
 
+import itertools
 import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import Split
 from pag.objectives.baselines.cross_entropy import cross_entropy
+from pag.training import batches as batches_module
 from pag.training import loop
 from pag.training.batch import Batch
 from pag.training.batches import Batches
@@ -92,6 +95,19 @@ def test_it_ends_with_the_same_bits(step: int, optimizer: str, tmp_path: Path) -
     assert calls == STEPS - (step - 1)  # nothing that was kept is done again
     assert history.rows == reference.rows and history.steps == reference.steps
     assert equal(resumed, whole)
+
+
+def test_the_time_of_both_parts_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on by one second whenever it is looked at."""
+
+    clock = SimpleNamespace(perf_counter=itertools.count(1000).__next__)
+    for module in (loop, batches_module):
+        monkeypatch.setattr(module, "time", clock)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", 5)
+    resumed, whole = run(tmp_path / "killed")[1], run(tmp_path / "whole")[1]
+    assert whole.seconds_waited == 4 * (3 + 1)  # the end of an epoch is waited for, too
+    assert (resumed.seconds, resumed.seconds_waited) == (whole.seconds, whole.seconds_waited)
 
 
 def test_a_signal_in_a_step_is_kept_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
