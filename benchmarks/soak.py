@@ -3,8 +3,8 @@
     python -m benchmarks.soak [--seed 0] [--experiments 10]
 
 In a temporary copy with miniature values. A killed `dvc exp run` is repeated until it succeeds; at the end `dvc repro`
-must find its way back to the committed parameters, and `dvc status` have nothing to say. Where the kill has cut DVC's own
-list of who is at work, it is deleted, as docs/experiments.md says.
+must find its way back to the committed parameters, and `dvc status` have nothing to say. Where a kill has cut DVC's
+own list of who is at work, it is deleted, as docs/experiments.md says.
 """
 
 import os
