@@ -149,7 +149,7 @@ def _check_range(source: Source, config: DataConfig) -> None:
     if largest < DARK * source.levels and not config.allow_dark:
         raise ConfigError(
             f"{fact}: scale the images to 0..{source.levels}, give levels={max(largest, 1)} in your own loader, or "
-            "set data.allow_dark to true if they are as dark as that"
+            "set data.allow_dark to true if they are as dark as that (stages.new: --allow-dark)"
         )
 
 
@@ -172,7 +172,10 @@ def _check_overlap(
         found.append((shared, len(split), part, f"is a {other} image" if shared == 1 else f"are {other} images"))
     lines = [f"{n} of {total} {part} images ({100 * n / total:.2g} %) {fault}" for n, total, part, fault in found if n]
     if any(n > ALLOWED_OVERLAP * total for n, total, _, _ in found) and not config.allow_overlap:
-        raise ConfigError(f"{'; '.join(lines)}: remove the copies, or set data.allow_overlap to true to keep them")
+        raise ConfigError(
+            f"{'; '.join(lines)}: remove the copies, or set data.allow_overlap to true to keep them "
+            "(stages.new: --allow-overlap)"
+        )
     return lines
 
 

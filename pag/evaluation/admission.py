@@ -53,7 +53,7 @@ def checked(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             f"images reach from {images.min():g} to {images.max():g}: expected [0, 1]; divide 8-bit values by 255, and "
             "normalise inside the model instead of before it"
         )
-    return images.float(), labels.long()
+    return images.float().contiguous(), labels.long()  # permuted ones are more than the attacks can view
 
 
 def checked_radii(radii: Mapping[Norm, Iterable[float]], pixels: int) -> dict[Norm, list[float]]:

@@ -14,12 +14,14 @@ def gradient_alignment(
 ) -> Tensor:
     """Mean cosine over all classes between the input gradients of `model`, in eval mode, and given directions.
 
-    images: (B, C, H, W) in [0, 1]; class_gradients: (B, K, C, H, W) of any scale. Returns (B,) in [−1, 1].
+    images: (B, C, H, W) in [0, 1]; class_gradients: (B, K, C, H, W) of any scale, of which those that are zero
+    everywhere are left out. Returns (B,) in [−1, 1]; NaN where all of an image's are.
     """
     directions = class_gradients.unbind(1)
     gradients = gradients_by_class(model, images, len(directions), gradient_of)
     cosines = [cosine(v[:, None], u[:, None]) for v, u in zip(gradients, directions, strict=True)]
-    return torch.cat(cosines, dim=1).mean(1)
+    directed = class_gradients.flatten(2).ne(0).any(2)
+    return torch.cat(cosines, dim=1).sum(1) / directed.sum(1)  # the cosine with a zero direction is 0
 
 
 def gradients_by_class(

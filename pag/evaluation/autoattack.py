@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.evaluation.admission import admit, checked, checked_radii
+from pag.evaluation.cache import Cache
 from pag.evaluation.standard import (
     ATTACKS,
     SURVIVED,
@@ -30,7 +31,7 @@ from pag.evaluation.standard import (
 )
 from pag.evaluation.workers import runner
 from pag.foundation.config.section import Norm
-from pag.foundation.processes import shared_out
+from pag.foundation.processes import is_first, shared_out
 from pag.foundation.seeding import derive_seed
 from pag.threat.threat_model import ThreatModel
 
@@ -92,6 +93,8 @@ def evaluate_autoattack(
         admitted = admit(model, images, labels, batch_size)
         model, flags = admitted.model, admitted.warnings
         logits = predict(model, images, batch_size)
+        if cache is not None and is_first():
+            Cache(cache, model, "pyautoattack").require_same(images, logits)
         flags = flags + reliability_flags(model, images[:batch_size], labels[:batch_size])
         campaigns = [_Campaign(models, images, labels, logits, seed, budget) for models in threat_models.values()]
         pairs = sum(campaign.pairs for campaign in campaigns)

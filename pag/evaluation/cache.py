@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from pag.foundation.scratch import Scratch
 
+SAME = 1e-3  # of the largest logit: another number of threads or images at once differs by far less
+
 
 class Cache:
     """Outcomes of attacks on one model; `about` is a dict of tensors and values that describes the part."""
@@ -19,6 +21,21 @@ class Cache:
         versions = f"{package} {importlib.metadata.version(package)} torch {torch.__version__}"
         self._key = _digest(versions, repr(model), model.state_dict())
         self._scratch = Scratch(folder, {"model": self._key})
+
+    def require_same(self, images: Tensor, logits: Tensor) -> None:
+        """Raise ValueError if the folder is of a model that has other logits on these images.
+
+        Weights do not tell two functions apart, or modules that differ in code or in a plain attribute.
+        """
+        about = {"logits on": images}
+        known = self.load(about, logits.device)
+        if known is None:
+            self.save(about, logits)
+        elif known.shape != logits.shape or (known - logits).abs().max() > SAME * known.abs().max():
+            raise ValueError(
+                f"{self._scratch.folder} holds attacks on another model with the same weights, or the model is random: "
+                "give each model a cache of its own"
+            )
 
     def load(self, about: dict[str, Any], device: torch.device) -> Any:
         """The outcome of a part; None where there is none, or a damaged one."""

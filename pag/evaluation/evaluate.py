@@ -58,7 +58,7 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     processes: int = 1,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     progress: Callable[[int, int, int], None] = lambda done, total, held: None,
 ) -> Evaluation:
     """Measure `model` on exactly these images.
@@ -72,11 +72,17 @@ def evaluate(
     directions: (images, class_gradients) to `measure_alignment` with; the images need not be the attacked ones.
     batch_size: images attacked at once. seed: of the attacks' random numbers.
     processes: how many share the attacks on a CPU. More than one needs a main guard in a script.
-    cache: a scratch folder that finished parts are kept in; the same call goes on from there.
+    cache: a scratch folder for this model alone that finished parts are kept in; the same call goes on from there.
     progress: called with (decided, all, decided and not broken) pairs of an image and a threat model.
     Raises ValueError or ConfigError in one line for what cannot be evaluated.
     """
     images, labels = checked(images, labels)
+    if not isinstance(attack, Budget):
+        raise ValueError(f"attack is {attack!r}: expected a Budget, such as quick() of pag.evaluation.standard")
+    for name, count in (("batch_size", batch_size), ("processes", processes)):
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} is {count!r}: expected a whole number from 1 on")
+    cache = None if cache is None else Path(cache)
     network = model if isinstance(model, nn.Module) else Function(model)
     device = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
     images, labels = images.to(device), labels.to(device)
@@ -116,7 +122,7 @@ def measure_alignment(
     model: as in `evaluate`; a module is measured in eval mode and left as it was.
     images: (M, C, H, W) floats in [0, 1].
     class_gradients: g of these images in this order towards all of the model's K classes, of any scale: a gradient
-        store or a tensor (M, K, C, H, W).
+        store or a tensor (M, K, C, H, W). A direction that is zero everywhere is left out, as the loss does.
     Raises ValueError in one line for other shapes, types or ranges.
     """
     images, _ = checked(images, torch.zeros(len(images), dtype=torch.long))
@@ -144,4 +150,7 @@ def measure_alignment(
             return gradient_alignment(network, images[rows].to(device), directions.to(device))
 
         parts = np.array_split(np.arange(len(images)), max(1, len(images) // ALIGNED_AT_ONCE))
-        return torch.cat(shared_out([partial(cosines, rows) for rows in parts])).mean().item()
+        found = torch.cat(shared_out([partial(cosines, rows) for rows in parts]))
+    if found.isnan().all():
+        raise ValueError("class_gradients are all zero: expected directions")
+    return found.nanmean().item()

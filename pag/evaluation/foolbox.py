@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from pag.evaluation.admission import admit, checked
-from pag.evaluation.autoattack import frozen
+from pag.evaluation.autoattack import frozen, predict
 from pag.evaluation.cache import Cache
 from pag.foundation.config.section import ConfigError, nearest
-from pag.foundation.processes import shared_out
+from pag.foundation.processes import is_first, shared_out
 from pag.foundation.seeding import derive_seed
 
 Distance = Literal["L0", "L1", "L2"]
@@ -106,6 +106,8 @@ def evaluate_foolbox(
         admitted = admit(model, images, labels, batch_size)
         model = admitted.model
         kept = Cache(cache, model, "foolbox") if cache is not None else None
+        if kept is not None and is_first():
+            kept.require_same(images, predict(model, images, batch_size))
         for name, eps in attacks.items():
             run = partial(_outcome, model, name, quick_steps=quick_steps, kept=kept)
             seeds = [derive_seed(seed, "foolbox", name, number) for number in range(len(batches))]

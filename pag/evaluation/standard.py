@@ -52,6 +52,12 @@ class Budget:
     steps: int = 100  # of APGD; FAB has 100
     target_classes: int = TARGET_CLASSES
 
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.attacks if name not in ATTACKS]:
+            raise ValueError(f"attacks have {unknown[0]!r}: expected some of {', '.join(ATTACKS)}")
+        if self.steps < 1 or self.target_classes < 1:
+            raise ValueError(f"{self.steps} steps, {self.target_classes} target classes: expected at least 1 of each")
+
     @property
     def note(self) -> str | None:
         """How it departs from the standard version; None where it does not."""
@@ -63,7 +69,8 @@ class Budget:
 
 def quick(steps: int | None = None, target_classes: int | None = None) -> Budget:
     """For choosing values and for smoke tests; its numbers are no results. None: 20 steps, 9 target classes."""
-    return Budget(("apgd-ce", "apgd-t"), steps or 20, target_classes or TARGET_CLASSES)
+    steps = 20 if steps is None else steps
+    return Budget(("apgd-ce", "apgd-t"), steps, TARGET_CLASSES if target_classes is None else target_classes)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ class ThreatModel:
     """The ball ‖delta‖ ≤ eps around an image; eps in the units of the image (a grey value range of [0, 1]).
 
     delta has shape (B, ...): images (B, C, H, W) or points (B, 2); every row is one perturbation.
-    Raises ValueError for an unknown norm, for eps ≤ 0, and for L∞ eps ≥ 2.
+    Raises ValueError for an unknown norm, for eps ≤ 0, and for L∞ eps > 1.
     """
 
     norm: Norm

@@ -38,7 +38,9 @@ HEADER = """\
 @click.argument("name")
 @click.option("--images", "source", required=True, help="<class>/* or train/<class>/* + test/<class>/*, or an archive")
 @click.option("--image-size", type=click.IntRange(min=8, max=512), help="pixels a side that the images are brought to")
-def main(name: str, source: str, image_size: int | None) -> None:
+@click.option("--allow-overlap", is_flag=True, help="keep images that are in two parts or classes (data.allow_overlap)")
+@click.option("--allow-dark", is_flag=True, help="the images are dark (data.allow_dark)")
+def main(name: str, source: str, image_size: int | None, allow_overlap: bool, allow_dark: bool) -> None:
     path = Path("conf") / f"{name}.yaml"
     require_free(name, path)
     if image_size is not None and not square_attack_fits(image_size):
@@ -47,6 +49,7 @@ def main(name: str, source: str, image_size: int | None) -> None:
     device = best_device()
     scale = GPU if device.type == "cuda" else CPU
     data = reading(Path(source).expanduser(), root_of(source), scale.largest_side, scale.most_images, image_size)
+    data = data.model_copy(update={"allow_overlap": allow_overlap, "allow_dark": allow_dark})
     images = prepare(name, data, params.seed, say=click.echo)
     content = conf_of(images, data, scale)
     conf = check(Conf, content, str(path))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from workspace import ROOT, Workspace
 
 import pag
+from pag.evaluation.standard import Budget, quick
 
 PAGE = (ROOT / "docs/api.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -52,6 +53,58 @@ def test_the_examples_run_in_their_order(chain: Workspace, monkeypatch: pytest.M
     assert namespace["directions"].shape[1:] == (10, 1, 8, 8)
 
 
+RADII = {"L2": [0.1]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"attack": quick}, "attack is <function quick.*: expected a Budget"),
+        ({"attack": "quick"}, "attack is 'quick': expected a Budget"),
+        ({"batch_size": 0}, "batch_size is 0: expected a whole number from 1 on"),
+        ({"processes": 0}, "processes is 0: expected a whole number from 1 on"),
+    ],
+)
+def test_an_evaluation_is_asked_for_what_there_is(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pag.evaluate(Linear(), pixels(), torch.tensor([0, 1]), RADII, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [(("apgd_ce",),), (("apgd-ce",), 0), (("apgd-ce",), 5, 0)])
+def test_a_budget_has_attacks_that_there_are(arguments: tuple) -> None:
+    with pytest.raises(
+        ValueError, match=r"attacks have 'apgd_ce': expected some of apgd-ce|expected at least 1 of each"
+    ):
+        Budget(*arguments)
+
+
+def test_a_cache_is_of_one_model(tmp_path: Path) -> None:
+    """What tells these functions apart is neither a weight nor in their name; the file's name may be a string."""
+    images, labels = pixels(4), torch.tensor([0, 1, 2, 0])
+    first, second = (lambda x, by=by: x.flatten(1) @ (by * torch.eye(4, 3) + 0.1) for by in (1, -1))
+
+    def found(model: Callable[[Tensor], Tensor]) -> list[float]:
+        result = pag.evaluate(model, images, labels, RADII, attack=quick(2), cache=str(tmp_path / "cache"))
+        return result.by_norm["L2"].radius.tolist()
+
+    assert found(first) == found(first)
+    with pytest.raises(ValueError, match="cache holds attacks on another model with the same weights"):
+        found(second)
+
+
+def test_images_need_not_be_contiguous() -> None:
+    """As they come from an array of rows × columns × channels."""
+    rows = torch.rand(2, 8, 8, 3, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    standard = {"attack": Budget(("apgd-ce", "square"), 2)}
+    found, expected = (
+        pag.evaluate(model, images, torch.tensor([0, 1]), {"L2": [0.1], "Linf": [0.01]}, **standard)
+        for images in (rows.permute(0, 3, 1, 2), rows.permute(0, 3, 1, 2).contiguous())
+    )
+    assert found.robust_accuracy == expected.robust_accuracy
+    assert torch.equal(found.by_norm["L2"].x_adv, expected.by_norm["L2"].x_adv)
+
+
 class Linear(nn.Module):
     """Its gradient towards class y is row y of the weights, at every image."""
 
@@ -84,6 +137,7 @@ def test_alignment_with_the_gradients_themselves_is_one() -> None:
         ({"images": 255 * pixels()}, r"images reach from .*: expected \[0, 1\]"),
         ({"class_gradients": torch.ones(2, 3, 1, 2, 2).numpy()}, "class_gradients are a ndarray: expected a tensor or"),
         ({"class_gradients": torch.full((2, 3, 1, 2, 2), torch.nan)}, "class_gradients hold NaN or infinity"),
+        ({"class_gradients": torch.zeros(2, 3, 1, 2, 2)}, "class_gradients are all zero: expected directions"),
         ({"model": lambda x: (x.flatten(1),)}, "the model returns a tuple: expected a tensor of logits"),
     ],
 )
@@ -91,6 +145,17 @@ def test_alignment_is_measured_of_what_fits(arguments: dict[str, Any], message: 
     given = {"model": Linear(), "images": pixels(), "class_gradients": torch.ones(2, 3, 1, 2, 2)} | arguments
     with pytest.raises(ValueError, match=message):
         pag.measure_alignment(**given)
+
+
+def test_a_direction_that_is_zero_is_left_out() -> None:
+    directions = torch.randn(2, 3, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    whole, without = directions[:1], directions[:1].clone()
+    without[0, 2] = 0
+    parts = [pag.measure_alignment(Linear(), pixels(1), d) for d in (whole, without)]
+    model, images = Linear(), pixels(1).requires_grad_()
+    (own,) = torch.autograd.grad(model(images).log_softmax(1)[0, 2], images)
+    last = nn.functional.cosine_similarity(own.flatten(), whole[0, 2].flatten(), dim=0)
+    assert 3 * parts[0] == pytest.approx(2 * parts[1] + last.item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
@@ -105,6 +170,8 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
     [
         ({"class_gradients": torch.ones(2, 3, 1, 2, 2)}, r"shape \(2, 3, 1, 2, 2\): expected \(2, 1, 1, 2, 2\)"),
         ({"class_gradients": torch.ones(1, 1, 1, 2, 2)}, r"shape \(1, 1, 1, 2, 2\): expected \(2, 1, 1, 2, 2\)"),
+        ({"class_gradients": torch.ones(2, 1, 1, 2, 2).numpy()}, "class_gradients are a ndarray: expected a tensor"),
+        ({"gradient_of": "logits"}, "gradient_of is 'logits': expected log_softmax or logit"),
         (
             {"target_classes": torch.tensor([1, 0])},
             r"target_classes are torch.int64 \(2,\): expected integers \(2, k\)",

@@ -127,6 +127,19 @@ def test_what_cannot_be_used_is_one_line_and_changes_nothing(
     assert not (workspace.folder / "conf/mine.yaml").exists()
 
 
+def test_copies_and_dark_images_are_kept_where_they_are_meant(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(workspace.folder / "photos", 10, (8,))
+    for file in (workspace.folder / "photos/a").glob("[0-4].png"):
+        shutil.copy(file, workspace.folder / "photos/b" / f"copy of {file.name}")
+    assert new(workspace, monkeypatch, "mine", "--images", "photos") == 1
+    assert "(stages.new: --allow-overlap)" in capsys.readouterr().err
+    assert new(workspace, monkeypatch, "mine", "--images", "photos", "--allow-overlap") == 0
+    data = load_conf("mine", workspace.folder / "conf").data
+    assert data.allow_overlap and not data.allow_dark
+
+
 @pytest.mark.parametrize("side", [side for side in range(8, 66) if square_attack_fits(side)])
 def test_the_networks_fit_every_side(side: int) -> None:
     config = DiffusionConfig(**diffusion(side, 8, 10) | {"channels": 32})

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,10 @@ def alignment_loss(
     """
     if not 0 <= weight < math.inf:
         raise ValueError(f"weight is {weight}: expected λ, a finite number from 0 on")
+    if gradient_of not in get_args(GradientOf):
+        raise ValueError(f"gradient_of is {gradient_of!r}: expected {' or '.join(get_args(GradientOf))}")
+    if not isinstance(class_gradients, Tensor):
+        raise ValueError(f"class_gradients are a {type(class_gradients).__name__}: expected a tensor, torch.as_tensor")
     weights = next(model.parameters(), images)
     if images.dtype not in (torch.float32, torch.float64) or weights.dtype != images.dtype:
         raise ValueError(
