@@ -9,12 +9,13 @@ import random
 import warnings
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator
-from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import MutationSpec, WorkerOutcome, WorkResult
+
+if TYPE_CHECKING:  # of the extra `mutation`
+    from cosmic_ray.work_db import WorkDB
+    from cosmic_ray.work_item import MutationSpec
 
 
 @click.command(help=__doc__)
@@ -22,6 +23,9 @@ from cosmic_ray.work_item import MutationSpec, WorkerOutcome, WorkResult
 @click.option("--per-room", default=40, show_default=True)
 @click.option("--seed", default=20, show_default=True)
 def main(session: Path, per_room: int, seed: int) -> None:
+    from cosmic_ray.work_db import use_db
+    from cosmic_ray.work_item import WorkerOutcome, WorkResult
+
     with use_db(session) as database:
         for room, jobs in sorted(_pending(database).items()):
             random.Random(f"{seed} {room}").shuffle(jobs)
@@ -37,7 +41,7 @@ def main(session: Path, per_room: int, seed: int) -> None:
             print(f"{room}: {kept} of {len(jobs)} mutants; {passed_over} passed over, which do not parse")
 
 
-def _pending(database: WorkDB) -> dict[str, list[tuple[str, MutationSpec]]]:
+def _pending(database: "WorkDB") -> dict[str, list[tuple[str, "MutationSpec"]]]:
     """Room → its jobs by what they change: the numbers of the jobs are other ones in every session."""
     jobs = [(item.job_id, item.mutations[0]) for item in database.pending_work_items]
     rooms = defaultdict(list)
@@ -46,7 +50,10 @@ def _pending(database: WorkDB) -> dict[str, list[tuple[str, MutationSpec]]]:
     return rooms
 
 
-def _parses(spec: MutationSpec) -> bool:
+def _parses(spec: "MutationSpec") -> bool:
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
     operator = get_operator(spec.operator_name)(**spec.operator_args)
     code = mutate_code(spec.module_path.read_text(), operator, spec.occurrence)
     with warnings.catch_warnings(action="ignore"):  # of `is` beside a number

@@ -106,8 +106,10 @@ def evaluate_foolbox(
         admitted = admit(model, images, labels, batch_size)
         model = admitted.model
         kept = Cache(cache, model, "foolbox") if cache is not None else None
-        if kept is not None and is_first():
-            kept.require_same(images, predict(model, images, batch_size))
+        if kept is not None:
+            logits = predict(model, images, batch_size)  # by all processes together
+            if is_first():
+                kept.require_same(images, logits)
         for name, eps in attacks.items():
             run = partial(_outcome, model, name, quick_steps=quick_steps, kept=kept)
             seeds = [derive_seed(seed, "foolbox", name, number) for number in range(len(batches))]

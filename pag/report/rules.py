@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from pag.report.difference import Difference, Measurement, difference
+from pag.report.difference import LEVEL, Difference, Measurement, difference
 from pag.report.formats import measured, method_name, p_value, percent, points, threat
 from pag.report.outcomes import Sample
 
@@ -171,6 +172,15 @@ def mean_accuracy(scores: pd.DataFrame, method: str, models: Sequence[tuple[str,
         correct=np.mean(correct, axis=0) if recorded else None,
     )
     return Score(method, found, parts[0].n, parts[0].learnt)
+
+
+def mean_reaches(text: str, mean: float, deviation: float, count: int, needed: float) -> Check:
+    """Whether a mean over training seeds is at least `needed`: by Student's t interval of that mean."""
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * deviation / count**0.5 if count > 1 else 0.0
+    verdict: Verdict = "undecided"
+    if not mean - reach < needed <= mean + reach:
+        verdict = "yes" if reaches(mean, needed) else "no"
+    return Check(f"{text}, 95 % interval ± {100 * reach:.1f}, needs {100 * needed:.1f}", verdict)
 
 
 def reaches(value: float, needed: float) -> bool:
