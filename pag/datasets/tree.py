@@ -25,7 +25,7 @@ class FileTree:
     def __init__(self, root: Path) -> None:
         if not root.exists():
             raise SourceError(
-                f"{root} does not exist: put the folder or archive of the raw images there, or set data.root"
+                f"{root} does not exist: put the raw images there, or say where they are (data.root, --images)"
             )
         self.root = root
         if is_folder(root):

@@ -122,7 +122,7 @@ def test_download_needs_a_zip(tmp_path):
 
 
 def test_missing_without_download(tmp_path):
-    with pytest.raises(SourceError, match="tiny does not exist: put the folder or archive"):
+    with pytest.raises(SourceError, match="tiny does not exist: put the raw images"):
         tinyimagenet.read(config(tmp_path / "tiny"), seed=0)
 
 

@@ -54,7 +54,7 @@ def test_cut_archive_is_one_line(tree, tmp_path):
 
 
 def test_missing_root(tmp_path):
-    with pytest.raises(SourceError, match="nowhere does not exist: put the folder or archive"):
+    with pytest.raises(SourceError, match="nowhere does not exist: put the raw images"):
         FileTree(tmp_path / "nowhere")
 
 

@@ -163,7 +163,10 @@ def edit_record(folder: Path, change: Callable[[dict], None]) -> None:
 CHUNK = "targets/c/0/0/0/0"
 DAMAGES = {
     "missing": (shutil.rmtree, "is missing: run `dvc repro`"),
-    "no record": (lambda path: (path / "zarr.json").unlink(), "is incomplete, it has no zarr.json"),
+    "no record": (
+        lambda path: (path / "zarr.json").unlink(),
+        "is no gradient store or is incomplete, it has no zarr.json",
+    ),
     "record altered": (lambda path: edit_record(path, lambda a: a["content"].update(bits=4)), "zarr.json is damaged"),
     "record without files": (lambda path: edit_record(path, lambda a: a.pop("files")), "zarr.json is damaged"),
     "no array": (lambda path: (path / "targets/zarr.json").unlink(), "it has no targets/zarr.json"),

@@ -142,7 +142,10 @@ def edit_group(store: Path, change) -> None:
 SHARD = "directions/c/1/0/0/0/0"
 DAMAGES = {
     "missing store": (lambda s, o: shutil.rmtree(s), "is missing: run `dvc repro`"),
-    "no record": (lambda s, o: (s / "zarr.json").unlink(), "is incomplete, it has no zarr.json"),
+    "no record": (
+        lambda s, o: (s / "zarr.json").unlink(),
+        "is no gradient store or is incomplete, it has no zarr.json",
+    ),
     "record cut short": (lambda s, o: (s / "zarr.json").write_bytes(b'{"attributes": {'), "zarr.json is damaged"),
     "record empty": (lambda s, o: (s / "zarr.json").write_bytes(b""), "zarr.json is damaged"),
     "record without files": (lambda s, o: edit_group(s, lambda a: a.pop("files")), "zarr.json is damaged"),

@@ -191,9 +191,7 @@ class StoreWriter:
             **describe(self.attributes, self.layout.shape, self.layout.bits),
             "cosine_mean": round(self.cosine_mean, 6),
             "cosine_min": round(self.cosine_min, 6),
-            "zero_directions": sum(
-                each.zeros for each in finished
-            ),  # they have no direction, and alignment leaves them out
+            "zero_directions": sum(each.zeros for each in finished),  # alignment leaves them out
         }
         shards = {
             self.layout.file(shard): (size, each.digest)

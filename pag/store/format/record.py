@@ -90,7 +90,10 @@ def _read(path: Path) -> Record:
     if not path.exists():
         raise ArtifactError(f"{path} is missing: run `dvc repro`, which makes it in an earlier stage")
     if not (path / GROUP).exists():
-        raise ArtifactError(f"{path} is incomplete, it has no {GROUP}: run `dvc repro`, which makes it anew")
+        raise ArtifactError(
+            f"{path} is no gradient store or is incomplete, it has no {GROUP}: expected a folder such as "
+            "data/<dataset>/gradients/sbg.zarr; `dvc repro` makes it anew"
+        )
     try:
         attributes = json.loads((path / GROUP).read_bytes())["attributes"]
         intact = attributes.pop("sha256") == _digest(attributes)
