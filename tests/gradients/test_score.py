@@ -1,5 +1,7 @@
 """SBG against the analytic score of a Gaussian mixture, and its independence of the batch."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -175,12 +177,19 @@ def test_network_of_another_size() -> None:
     assert torch.cosine_similarity(quarters, small.flatten(0, 1).flatten(1)).min() > 0.99
 
 
-def test_bfloat16_is_close() -> None:
+def test_bfloat16_where_it_is_asked_for_and_close() -> None:
     model, images, indices = random_unet(3), torch.rand(4, 1, 8, 8), torch.arange(4)
-    exact, rough = (
-        score_based_gradients(model, images, indices, SCHEDULE, T, 3, 1, seed=0, precision=precision)
-        for precision in ("float32", "bf16")
-    )
+    seen: list[bool] = []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(torch.is_autocast_enabled("cpu")))
+
+    def gradients(precision: Literal["float32", "bf16"]) -> Tensor:
+        seen.clear()
+        return score_based_gradients(model, images, indices, SCHEDULE, T, 3, 1, seed=0, precision=precision)
+
+    exact = gradients("float32")
+    assert seen and not any(seen)
+    rough = gradients("bf16")
+    assert seen and all(seen)
     cosine = torch.cosine_similarity(exact.flatten(2), rough.flatten(2), dim=2)
     assert rough.dtype == torch.float32
     assert cosine.min() > 0.95

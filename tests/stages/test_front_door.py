@@ -177,6 +177,7 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
             r"target_classes are torch.int64 \(2,\): expected integers \(2, k\)",
         ),
         ({"labels": torch.tensor([0.0, 1.0])}, r"labels are torch.float32 \(2,\): expected integers \(2,\)"),
+        ({"labels": torch.tensor([[0], [2]])}, r"labels are torch.int64 \(2, 1\): expected integers \(2,\)"),
         ({"target_classes": torch.tensor([[0], [-1]])}, "target_classes reach down to -1: expected classes from 0 on"),
         ({"images": (255 * pixels()).to(torch.uint8)}, "images are torch.uint8 and .*expected both float32"),
         ({"images": pixels().half()}, "images are torch.float16 and the model's weights torch.float32"),
