@@ -91,6 +91,25 @@ def test_an_attack_that_returns_nothing_adversarial_finds_nothing(monkeypatch):
     assert result.distances.isinf().all()
 
 
+@pytest.mark.parametrize(("distance", "expected"), [("L0", 2.0), ("L1", 0.7), ("L2", 0.5)])
+def test_a_distance_is_that_of_its_norm(monkeypatch, distance, expected):
+    images, labels = torch.full((1, 1, 6, 6), 0.5), torch.zeros(1, dtype=torch.long)
+    changed = images.clone()
+    changed[0, 0, 0, :2] += torch.tensor([0.3, -0.4])  # two pixels
+
+    def moved(target, inputs, labels, epsilons):
+        return changed, changed, torch.ones(1, dtype=torch.bool)
+
+    monkeypatch.setitem(ATTACKS, "EADAttack", (distance, lambda: moved, ()))
+
+    class FirstPixel(torch.nn.Module):
+        def forward(self, images):
+            return torch.stack([0.6 - images[:, 0, 0, 0], images[:, 0, 0, 0] - 0.6], 1)
+
+    found = evaluate_foolbox(FirstPixel(), images, labels, {"EADAttack": None}, batch_size=1, seed=0)["EADAttack"]
+    assert found.distances.tolist() == pytest.approx([expected])
+
+
 def test_an_unknown_attack_is_refused_with_the_nearest_name():
     classifier, images, labels = problem()
     with pytest.raises(ConfigError, match=r"unknown Foolbox attack 'EADAtack', did you mean 'EADAttack'\?"):
