@@ -108,7 +108,7 @@ def evaluate_run(
     save_arrays(paths.outcomes(*names), outcomes | outcome_arrays(found.by_norm, curve))
     save_pictures(model, images, conf, paths.large_eps(*names))
     save_json(paths.record(*names), record, sealed=True)
-    save_json(paths.metrics(*names), {about["method"]: headline(record)})
+    save_json(paths.metrics(*names), {about["method"]: headline(record, config.split)})
 
 
 def require_curve(config: EvaluationConfig, pixels: int) -> None:
@@ -154,12 +154,17 @@ def budget(config: AttackConfig) -> Budget:
     return Budget() if config.version == "standard" else quick(config.steps, config.target_classes)
 
 
-def headline(record: dict[str, Any]) -> dict[str, float | None]:
-    """What DVC compares, a column of `dvc exp show` each: of every norm the smallest radius."""
-    numbers = {"clean": record["clean_accuracy"]}
+def headline(record: dict[str, Any], split: str) -> dict[str, float | None]:
+    """What DVC compares, a column of `dvc exp show` each: of every norm the smallest radius.
+
+    Numbers to choose by have other names than results, so that no comparison takes the ones for the others.
+    """
+    marks = [mark for mark, there in (("quick", record["attack"]), (split, split != "test")) if there]
+    mark = f" ({', '.join(marks)})" if marks else ""
+    numbers = {f"clean{mark}": record["clean_accuracy"]}
     for norm, radii in record["robust_accuracy"].items():
         eps = min(radii, key=float)
-        numbers[f"{norm} {eps}"] = radii[eps]
+        numbers[f"{norm} {eps}{mark}"] = radii[eps]
     return {**numbers, "cosine": record["alignment"]}
 
 

@@ -8,12 +8,12 @@ import click
 
 from pag.datasets.preparation import prepare
 from pag.foundation.artifacts import load_json
+from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.params import load_params, not_looked_at
 from pag.foundation.config.section import ConfigError, Norm, RobustMethod, check_radius
 from pag.images.dataset import ImageDataset, save
 from stages.shared import paths
-from stages.shared.attackable import square_attack_fits
 from stages.shared.command import run_stage
 from stages.shared.progress import progress
 
@@ -44,7 +44,7 @@ def require_attackable(images: ImageDataset, conf: Conf) -> None:
     for key, norm, eps in radii(conf):
         check_radius(norm, eps, key, math.prod(images.image_shape))
     side = images.image_shape[-1]
-    if not square_attack_fits(side) and conf.evaluation.threat_models.get("L2"):
+    if not square_attack_fits(side, side) and conf.evaluation.threat_models.get("L2"):
         raise ConfigError(
             f"AutoAttack's Square attack under L2 cannot take images of {side}×{side} pixels: use another size, for "
             "instance a multiple of 8 but 24, or remove evaluation.threat_models.L2"

@@ -16,7 +16,7 @@ from pag.foundation.artifacts import save_json
 from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.external import external_of
 from pag.foundation.config.params import Params, load_params, not_looked_at
-from pag.foundation.config.runs import run_of
+from pag.foundation.config.runs import Variant, run_of, variant_of
 from pag.foundation.config.section import ConfigError, nearest
 from pag.foundation.config.toy import load_toy
 from pag.foundation.config.training import AlignedConfig
@@ -64,8 +64,24 @@ def check_names(params: Params, conf: Conf, dataset: str) -> None:
     chosen = params.variants if dataset in params.variant_datasets else []
     for name in [*params.methods(), *conf.variants, *chosen]:
         run_of(name, dataset, params.archs[0], params, conf)
+    for name in chosen:
+        require_gradients(params, variant_of(conf, dataset, name), f"{source}: variants.{name}")
     for name in dict.fromkeys([*conf.external, *(params.externals if dataset in params.external_datasets else [])]):
         external_of(conf, dataset, name).require_files(paths.external(name))
+
+
+def require_gradients(params: Params, variant: Variant, source: str) -> None:
+    """A variant's gradients must be distilled; and it does not follow the λ of params.yaml, which would retrain every
+    variant at each change, so where that is set it must say its own."""
+    if variant.realization not in (None, "sbg", *params.heuristics):
+        raise ConfigError(
+            f"{source} is trained on '{variant.realization}', which is not distilled: add it to heuristics"
+        )
+    if variant.realization is not None and params.weight is not None and variant.weight is None:
+        raise ConfigError(
+            f"{source} has no lambda, and the {params.weight:g} of params.yaml is not for variants: give it one of its "
+            "own, set lambda: null, or leave it out of variants"
+        )
 
 
 def require_known(source: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -11,7 +11,9 @@ from torch._dynamo import OptimizedModule
 Differentiable = Callable[..., tuple[Tensor, ...]]  # (network, *tensors, **options); differentiates network(images)
 
 
-def evaluate(function: Differentiable, model: nn.Module, *inputs: Tensor, **options: Hashable) -> tuple[Tensor, ...]:
+def evaluate(
+    function: Differentiable, model: nn.Module | Callable[[Tensor], Tensor], *inputs: Tensor, **options: Hashable
+) -> tuple[Tensor, ...]:
     """``function(model, *inputs, **options)``, in one compiled graph where `model` went through torch.compile.
 
     function: of a module; it may call autograd.grad(create_graph=True) on what it computes.

@@ -6,19 +6,22 @@ it doubtful is named in warnings.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
+from types import ModuleType
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from pag.evaluation.standard import DLR_CLASSES
 from pag.foundation.allocator import out_of_memory
 from pag.foundation.config.section import Norm, check_radius
 
-LARGE_LOGIT = 1e3  # well before it the softmax of float32 saturates, and the cross-entropy has no gradient
-MODERATE_LOGIT = 16.0
+LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
+MODERATE_LOGIT = 16.0  # the softmax of float32 has no gradient left from a margin of 104 on, and is coarse from 17 on
 COMPANY = 32  # images that are classified again in another batch
 SAME = 1e-3  # of the largest logit: rounding differs between batch sizes, batch statistics do far more
 
@@ -53,7 +56,7 @@ def checked(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             f"images reach from {images.min():g} to {images.max():g}: expected [0, 1]; divide 8-bit values by 255, and "
             "normalise inside the model instead of before it"
         )
-    return images.float().contiguous(), labels.long()  # permuted ones are more than the attacks can view
+    return images.detach().float().contiguous(), labels.long()  # permuted ones are more than the attacks can view
 
 
 def checked_radii(radii: Mapping[Norm, Iterable[float]], pixels: int) -> dict[Norm, list[float]]:
@@ -83,20 +86,23 @@ class Admitted:
 
     model: nn.Module
     warnings: list[str]
+    random: bool  # two passes differ
 
 
 def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Admitted:
     """Look at `model`, in eval mode, on `checked` images: one pass with an input gradient, and a few images again.
 
-    A model with very large logits is replaced by one that divides them by a power of two: the same predictions, and
-    gradients that the attacks can see. Raises ValueError in one line for a model that cannot be attacked.
+    A model whose logits hide its gradient from the cross-entropy is replaced by one that divides them by a power of
+    two: the same predictions, and gradients that the attacks can see. With four classes or more APGD-T sees them at any
+    scale, so there it takes very large logits; with fewer, a margin that the softmax cannot tell from certainty.
+    Raises ValueError in one line for a model that cannot be attacked.
     """
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise ValueError(f"the model's {name} is {parameter.dtype}: expected float32, call model.float()")
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         found = [look(model, batch) for batch in images.split(batch_size)]
-        warnings = _company(model, images[: min(batch_size, COMPANY)])
+        random, warnings = _company(model, images[: min(batch_size, COMPANY)])
     logits, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))
     classes = logits.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
@@ -111,12 +117,17 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
         )
     elif not gradients.any():
         warnings.append("the input gradient is zero on every image: only Square attacks this model")
-    largest = logits.abs().max().item()
-    if largest < LARGE_LOGIT:
-        return Admitted(model, warnings)
-    rescaled = Rescaled(model, 2.0 ** torch.tensor(largest / MODERATE_LOGIT).log2().ceil().item())
-    warnings.append(f"logits as large as {largest:.3g} hide the gradient: attacked after division by {rescaled.by:g}")
-    return Admitted(rescaled, warnings)
+    best, second = logits.topk(2, dim=1).values.unbind(1)
+    largest, margin = logits.abs().max().item(), (best - second).max().item()
+    if largest >= LARGE_LOGIT:
+        what, size = "logits", largest
+    elif classes < DLR_CLASSES and margin > MODERATE_LOGIT:
+        what, size = "differences of two logits", margin
+    else:
+        return Admitted(model, warnings, random)
+    rescaled = Rescaled(model, 2.0 ** torch.tensor(size / MODERATE_LOGIT).log2().ceil().item())
+    warnings.append(f"{what} as large as {size:.3g} hide the gradient: attacked after division by {rescaled.by:g}")
+    return Admitted(rescaled, warnings, random)
 
 
 class Rescaled(nn.Module):
@@ -141,12 +152,8 @@ class Function(nn.Module):
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        captured: list[Any] = [getattr(function, "__self__", None)]
-        if inspect.isfunction(function):
-            variables = inspect.getclosurevars(function)
-            captured += [*variables.nonlocals.values(), *variables.globals.values()]
-        for module in captured:
-            if isinstance(module, nn.Module) and module.training:
+        for module in _modules_of(function):
+            if module.training:
                 raise ValueError(
                     f"the model is a function of a {type(module).__name__} in training mode: call its .eval() first, "
                     "or pass the module itself"
@@ -155,6 +162,27 @@ class Function(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.function(images)
+
+
+def _modules_of(value: Any, depth: int = 3) -> Iterator[nn.Module]:
+    """The modules that a function, a bound method, a partial or a callable object holds, in containers too."""
+    if isinstance(value, nn.Module):
+        yield value
+        return
+    held: list[Any] = [getattr(value, "__self__", None)]
+    if inspect.isfunction(value):
+        variables = inspect.getclosurevars(value)
+        held += [*variables.nonlocals.values(), *variables.globals.values()]
+    elif isinstance(value, partial):
+        held += [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, Mapping):
+        held += value.values()
+    elif isinstance(value, (list, tuple, set)):
+        held += value
+    elif not isinstance(value, (type, ModuleType)):
+        held += getattr(value, "__dict__", {}).values()
+    for each in held if depth else ():
+        yield from _modules_of(each, depth - 1)
 
 
 def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,16 +242,18 @@ def _advice(output: Any) -> str:
     return " of PyTorch, which the attacks differentiate"
 
 
-def _company(model: nn.Module, images: Tensor) -> list[str]:
-    """Whether what is said of an image depends on the others of its batch, as batch statistics at test time make it."""
+def _company(model: nn.Module, images: Tensor) -> tuple[bool, list[str]]:
+    """Whether the model is random, and whether what it says of an image depends on the others of its batch, as batch
+    statistics at test time make it."""
     with torch.no_grad():
         logits, again = model(images), model(images)
         beside = model(torch.cat([images, 1 - images]))[: len(images)]
     tolerance = SAME * logits.abs().max()
-    # A random model differs without any company; AutoAttack has a flag of its own for it.
-    if (again - logits).abs().max() > tolerance or (beside - logits).abs().max() <= tolerance:
-        return []
-    return [
+    if (again - logits).abs().max() > tolerance:  # without any company; AutoAttack has a flag of its own for it
+        return True, []
+    if (beside - logits).abs().max() <= tolerance:
+        return False, []
+    return False, [
         "the logits of an image depend on the other images of its batch (batch statistics at test time?): the robust "
         "accuracy is that of these batches alone"
     ]

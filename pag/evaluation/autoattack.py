@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from pag.evaluation.admission import admit, checked, checked_radii
-from pag.evaluation.cache import Cache
 from pag.evaluation.standard import (
     ATTACKS,
     SURVIVED,
@@ -27,11 +26,13 @@ from pag.evaluation.standard import (
     class_count_notes,
     is_broken,
     reliability_flags,
+    require_attacks,
     square_flag,
 )
 from pag.evaluation.workers import runner
+from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.section import Norm
-from pag.foundation.processes import is_first, shared_out
+from pag.foundation.processes import shared_out
 from pag.foundation.seeding import derive_seed
 from pag.threat.threat_model import ThreatModel
 
@@ -81,20 +82,26 @@ def evaluate_autoattack(
     batch_size: images attacked at once.
     progress: called with (decided, all, decided and not broken) pairs of an image and a threat model.
     cache: a scratch folder; finished parts are kept there, and an evaluation of the same weights, images and settings
-    resumes. processes: how many share the work on a CPU; with more than one, a script needs a main guard.
+    resumes; of a random model, of which no two passes are alike, nothing is kept.
+    processes: how many share the work on a CPU; with more than one, a script needs a main guard.
     budget: the attacks, standard or quick.
     Raises ValueError in one line for images, labels or a model with which the result would mean nothing.
     """
     images, labels = checked(images, labels)
     given = checked_radii(radii, images[0].numel())
+    height, width = images.shape[2:]
+    if "L2" in given and "square" in budget.attacks and not square_attack_fits(height, width):
+        raise ValueError(
+            f"images of {height}×{width} pixels: AutoAttack's Square attack under L2 cannot take them, use another "
+            "size, for instance a multiple of 8 but 24, or L∞ alone"
+        )
     threat_models = {norm: [ThreatModel(norm, eps) for eps in values] for norm, values in given.items()}
 
     with frozen(model):
         admitted = admit(model, images, labels, batch_size)
         model, flags = admitted.model, admitted.warnings
         logits = predict(model, images, batch_size)
-        if cache is not None and is_first():
-            Cache(cache, model, "pyautoattack").require_same(images, logits)
+        require_attacks(budget, logits.shape[1])
         flags = flags + reliability_flags(model, images[:batch_size], labels[:batch_size])
         campaigns = [_Campaign(models, images, labels, logits, seed, budget) for models in threat_models.values()]
         pairs = sum(campaign.pairs for campaign in campaigns)
@@ -102,7 +109,7 @@ def evaluate_autoattack(
         def tell() -> None:
             progress(sum(each.decided for each in campaigns), pairs, sum(each.held for each in campaigns))
 
-        with runner(model, processes, cache) as run:
+        with runner(model, processes, None if admitted.random else cache) as run:
             for level in range(max(map(len, threat_models.values()))):
                 active = [campaign for campaign in campaigns if level < len(campaign.threat_models)]
                 for campaign in active:

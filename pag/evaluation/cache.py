@@ -2,50 +2,53 @@
 
 import hashlib
 import importlib.metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pag.evaluation.admission import SAME, look
 from pag.foundation.scratch import Scratch
 
-SAME = 1e-3  # of the largest logit: another number of threads or images at once differs by far less
+SAME_GRADIENT = 0.1  # of their norm: rounding may switch a unit of a ReLU network on or off
 
 
 class Cache:
-    """Outcomes of attacks on one model; `about` is a dict of tensors and values that describes the part."""
+    """Outcomes of attacks on one model, which is not random.
+
+    Weights do not tell two functions apart, or modules that differ in code or in a plain attribute; nor do logits tell
+    a defence that hides its gradient from the same one with a gradient. So a part is kept with both.
+    """
 
     def __init__(self, folder: Path, model: nn.Module, package: str) -> None:
         """package: the distribution that attacks; an outcome of another version of it is not taken up."""
         versions = f"{package} {importlib.metadata.version(package)} torch {torch.__version__}"
-        self._key = _digest(versions, repr(model), model.state_dict())
+        self._model, self._key = model, _digest(versions, repr(model), model.state_dict())
         self._scratch = Scratch(folder, {"model": self._key})
 
-    def require_same(self, images: Tensor, logits: Tensor) -> None:
-        """Raise ValueError if the folder is of a model that has other logits on these images.
+    def outcome(self, about: dict[str, Any], images: Tensor, attack: Callable[[], Any]) -> Any:
+        """What `attack` returns, from the folder if it is there. about: tensors and values that describe the part.
 
-        Weights do not tell two functions apart, or modules that differ in code or in a plain attribute.
+        Raises ValueError if the folder has it of a model with other logits or input gradients on `images`.
         """
-        about = {"logits on": images}
-        known = self.load(about, logits.device)
-        if known is None:
-            self.save(about, logits)
-        elif known.shape != logits.shape or (known - logits).abs().max() > SAME * known.abs().max():
+        name = f"{_digest(self._key, about)}.pt"
+        logits, gradients = look(self._model, images)
+        kept = self._scratch.load(name, images.device)
+        if kept is None:
+            kept = {"logits": logits, "gradients": gradients, "outcome": attack()}
+            self._scratch.save(name, kept)
+        elif not (
+            kept["logits"].shape == logits.shape
+            and (kept["logits"] - logits).abs().max() <= SAME * logits.abs().max()
+            and (kept["gradients"] - gradients).nan_to_num().norm() <= SAME_GRADIENT * gradients.nan_to_num().norm()
+        ):
             raise ValueError(
-                f"{self._scratch.folder} holds attacks on another model with the same weights, or the model is random: "
-                "give each model a cache of its own"
+                f"{self._scratch.folder} holds attacks on another model with the same weights: give each model a cache "
+                "of its own"
             )
-
-    def load(self, about: dict[str, Any], device: torch.device) -> Any:
-        """The outcome of a part; None where there is none, or a damaged one."""
-        return self._scratch.load(self._name(about), device)
-
-    def save(self, about: dict[str, Any], outcome: Any) -> None:
-        self._scratch.save(self._name(about), outcome)
-
-    def _name(self, about: dict[str, Any]) -> str:
-        return f"{_digest(self._key, about)}.pt"
+        return kept["outcome"]
 
 
 def _digest(*parts: object) -> str:

@@ -102,13 +102,14 @@ def evaluate(
     others = evaluate_foolbox(
         network, images, labels, foolbox or {}, batch_size=batch_size, seed=seed, cache=cache, quick_steps=steps
     )
+    alignment, blind = (None, 0) if directions is None else _alignment(network, *directions)
     return Evaluation(
         by_norm=found.by_norm,
         attack=attack,
-        warnings=found.warnings,
+        warnings=found.warnings + ([f"alignment was not measured: {_nan(blind)}"] if blind else []),
         notes=found.notes,
         foolbox=others,
-        alignment=None if directions is None else measure_alignment(network, *directions),
+        alignment=alignment,
     )
 
 
@@ -123,8 +124,22 @@ def measure_alignment(
     images: (M, C, H, W) floats in [0, 1].
     class_gradients: g of these images in this order towards all of the model's K classes, of any scale: a gradient
         store or a tensor (M, K, C, H, W). A direction that is zero everywhere is left out, as the loss does.
-    Raises ValueError in one line for other shapes, types or ranges.
+    Raises ValueError in one line for other shapes, types or ranges, and where the model's gradients are NaN.
     """
+    alignment, blind = _alignment(model, images, class_gradients)
+    if alignment is None:
+        raise ValueError(_nan(blind))
+    return alignment
+
+
+def _nan(images: int) -> str:
+    return f"the model's input gradients are NaN on {images} images: look for a square root or a division by zero in it"
+
+
+def _alignment(
+    model: nn.Module | Callable[[Tensor], Tensor], images: Tensor, class_gradients: GradientStore | Tensor
+) -> tuple[float | None, int]:
+    """The mean cosine; None where the model's gradient is NaN on some images, and on how many."""
     images, _ = checked(images, torch.zeros(len(images), dtype=torch.long))
     network = model if isinstance(model, nn.Module) else Function(model)
     device = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
@@ -147,10 +162,13 @@ def measure_alignment(
                 directions = class_gradients[torch.from_numpy(rows)]
             else:
                 directions = torch.from_numpy(class_gradients.read_all_classes(rows))
-            return gradient_alignment(network, images[rows].to(device), directions.to(device))
+            measured = gradient_alignment(network, images[rows].to(device), directions.to(device)).cpu()
+            return torch.stack([measured, directions.flatten(1).ne(0).any(1)], dim=1)  # and whether there was any
 
         parts = np.array_split(np.arange(len(images)), max(1, len(images) // ALIGNED_AT_ONCE))
-        found = torch.cat(shared_out([partial(cosines, rows) for rows in parts]))
-    if found.isnan().all():
+        found, directed = torch.cat(shared_out([partial(cosines, rows) for rows in parts])).unbind(1)
+    found = found[directed.bool()]
+    if len(found) == 0:
         raise ValueError("class_gradients are all zero: expected directions")
-    return found.nanmean().item()
+    blind = int(found.isnan().sum())
+    return (None, blind) if blind else (found.mean().item(), 0)

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from pag.evaluation.admission import admit, checked
-from pag.evaluation.autoattack import frozen, predict
+from pag.evaluation.autoattack import frozen
 from pag.evaluation.cache import Cache
 from pag.foundation.config.section import ConfigError, nearest
-from pag.foundation.processes import is_first, shared_out
+from pag.foundation.processes import shared_out
 from pag.foundation.seeding import derive_seed
 
 Distance = Literal["L0", "L1", "L2"]
@@ -105,11 +105,7 @@ def evaluate_foolbox(
     with frozen(model):
         admitted = admit(model, images, labels, batch_size)
         model = admitted.model
-        kept = Cache(cache, model, "foolbox") if cache is not None else None
-        if kept is not None:
-            logits = predict(model, images, batch_size)  # by all processes together
-            if is_first():
-                kept.require_same(images, logits)
+        kept = Cache(cache, model, "foolbox") if cache is not None and not admitted.random else None
         for name, eps in attacks.items():
             run = partial(_outcome, model, name, quick_steps=quick_steps, kept=kept)
             seeds = [derive_seed(seed, "foolbox", name, number) for number in range(len(batches))]
@@ -124,18 +120,19 @@ def _outcome(
     model: nn.Module, name: str, images: Tensor, labels: Tensor, seed: int, quick_steps: int | None, kept: Cache | None
 ) -> Any:
     """Distances and warnings of one attack on one batch, from the scratch folder if they are there."""
+
+    def attack() -> dict[str, Any]:
+        cuda = [images.device] if images.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.manual_seed(seed)
+            distances = _distances(model, name, images, labels, quick_steps)
+        return {"distances": distances, "warnings": [str(warning.message) for warning in caught]}
+
+    if kept is None:
+        return attack()
     about = {"attack": name, "images": images, "labels": labels, "seed": seed, "quick_steps": quick_steps}
-    if kept is not None and (saved := kept.load(about, images.device)) is not None:
-        return saved
-    cuda = [images.device] if images.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.manual_seed(seed)
-        distances = _distances(model, name, images, labels, quick_steps)
-    outcome = {"distances": distances, "warnings": [str(warning.message) for warning in caught]}
-    if kept is not None:
-        kept.save(about, outcome)
-    return outcome
+    return kept.outcome(about, images, attack)
 
 
 def _distances(model: nn.Module, attack: str, images: Tensor, labels: Tensor, quick_steps: int | None) -> Tensor:

@@ -53,6 +53,8 @@ class Budget:
     target_classes: int = TARGET_CLASSES
 
     def __post_init__(self) -> None:
+        if not self.attacks:
+            raise ValueError(f"attacks are empty: expected some of {', '.join(ATTACKS)}")
         if unknown := [name for name in self.attacks if name not in ATTACKS]:
             raise ValueError(f"attacks have {unknown[0]!r}: expected some of {', '.join(ATTACKS)}")
         if self.steps < 1 or self.target_classes < 1:
@@ -142,6 +144,12 @@ def square_flag(accuracy_before: float, accuracy_after: float) -> list[str]:
             {"clean": 1.0, "gradient attacks": accuracy_before, "square": accuracy_after}, logger=_logger
         )
     return _summary(warnings)
+
+
+def require_attacks(budget: Budget, num_classes: int) -> None:
+    """Refuse a budget of which no attack can run on so few classes: nothing would break an image."""
+    if budget.attacks == ("apgd-t",) and num_classes < DLR_CLASSES:
+        raise ValueError(f"attacks are apgd-t alone, which needs {DLR_CLASSES} classes: the model has {num_classes}")
 
 
 def class_count_notes(num_classes: int) -> list[str]:

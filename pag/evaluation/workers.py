@@ -106,11 +106,7 @@ def _attacks_of(model: nn.Module, folder: Path | None) -> Callable[[Job], Outcom
     cache = Cache(folder, model, "pyautoattack")
 
     def kept(job: Job) -> Outcome:
-        about = asdict(job)
-        saved = cache.load(about, job.images.device)
-        if saved is None:
-            saved = asdict(attack(model, job))
-            cache.save(about, saved)
+        saved = cache.outcome(asdict(job), job.images, lambda: asdict(attack(model, job)))
         return Outcome(**{**saved, "nearest": saved["nearest"] and Nearest(**saved["nearest"])})
 
     return lambda job: _one_by_one(kept, job)

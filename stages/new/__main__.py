@@ -16,6 +16,7 @@ import click
 from ruamel.yaml import YAML
 
 from pag.datasets.preparation import prepare
+from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.conf import Conf
 from pag.foundation.config.data import DataConfig
 from pag.foundation.config.params import load_params
@@ -24,7 +25,6 @@ from pag.images.dataset import ImageDataset
 from stages.new.estimate import minutes
 from stages.new.look import reading
 from stages.new.values import CPU, GPU, Scale, conf_of, experiment
-from stages.shared.attackable import square_attack_fits
 from stages.shared.command import run_stage
 from stages.shared.device import best_device, hardware
 
@@ -43,7 +43,7 @@ HEADER = """\
 def main(name: str, source: str, image_size: int | None, allow_overlap: bool, allow_dark: bool) -> None:
     path = Path("conf") / f"{name}.yaml"
     require_free(name, path)
-    if image_size is not None and not square_attack_fits(image_size):
+    if image_size is not None and not square_attack_fits(image_size, image_size):
         raise ConfigError(f"--image-size {image_size}: AutoAttack cannot take it, use a multiple of 8 but 24")
     params = load_params()
     device = best_device()

@@ -9,9 +9,9 @@ from PIL import Image, UnidentifiedImageError
 
 from pag.datasets.folder import files_of
 from pag.datasets.tree import FileTree
+from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.data import DataConfig
 from pag.foundation.config.section import ConfigError
-from stages.shared.attackable import square_attack_fits
 
 LOOKED_AT = 500  # images, of which the sizes are read
 SIDES = (8, 16, 32, 64)  # that images of other sizes are brought to
@@ -62,7 +62,7 @@ def common_side(tree: FileTree, files: dict[str, dict[str, list[str]]], largest:
             f"--image-size {SMALLEST} makes them larger"
         )
     one_square = len(sizes) == 1 and all(width == height for width, height in sizes)
-    if one_square and shortest <= largest and square_attack_fits(shortest):
+    if one_square and shortest <= largest and square_attack_fits(shortest, shortest):
         return None
     return max(side for side in SIDES if side <= min(shortest, largest))
 

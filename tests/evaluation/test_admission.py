@@ -1,5 +1,6 @@
 """Inputs and models with which a robust accuracy would flatter: refused in one line, or named in the warnings."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -189,7 +190,17 @@ def test_a_function_of_a_module_in_training_mode_is_refused():
     def logits(images: Tensor) -> Tensor:
         return network(images)
 
-    for function in (logits, network.forward):
+    class Callable:
+        def __init__(self) -> None:
+            self.networks = [network]
+
+        def __call__(self, images: Tensor) -> Tensor:
+            return self.networks[0](images)
+
+    def called(model, images: Tensor) -> Tensor:
+        return model(images)
+
+    for function in (logits, network.forward, Callable(), partial(called, network)):
         with pytest.raises(ValueError, match=r"Sequential in training mode: call its \.eval\(\) first"):
             evaluate(function, IMAGES, LABELS, RADII, attack=quick())
     network.eval()
@@ -229,7 +240,7 @@ def test_doubtful_models_are_named(measure, model, warning):
     assert len([text for text in warnings if any(part in text for part in ours)]) == len(expected)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e3, 1e4, 1e6, 1e20])
+@pytest.mark.parametrize("scale", [1.0, 10.0, 50.0, 1e3, 1e4, 1e6, 1e20])
 def test_large_logits_hide_nothing(scale):
     """With three classes there is no APGD-T, and the cross-entropy of logits so large has no gradient."""
     model = centred_classifier(3)

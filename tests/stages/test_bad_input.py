@@ -92,6 +92,14 @@ def value(path: str, content: object, file: str = "conf/digits.yaml") -> Change:
     return lambda workspace: workspace.set(path, content, file)
 
 
+def several(values: dict[str, object]) -> Change:
+    def change(workspace: Workspace) -> None:
+        for path, content in values.items():
+            workspace.set(path, content, "params.yaml")
+
+    return change
+
+
 def run_away(workspace: Workspace) -> None:
     for key, content in {"optimizer": "sgd", "lr": 10.0, "weight_decay": 10.0, "epochs": 5}.items():
         workspace.set(f"classifier.{key}", content)
@@ -168,6 +176,18 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
         "unknown name 'GaussianBlurAttak', did you mean 'GaussianBlurAttack'?",
     ),
     ("unknown variant", ("validate",), value("variants", ["lambda-3"], "params.yaml"), "'lambda-3'"),
+    (
+        "variant of another λ",
+        ("validate",),
+        several({"variants": ["sbg-seed-1"], "lambda": 1.0}),
+        "has no lambda, and the 1",
+    ),
+    (
+        "variant without gradients",
+        ("validate",),
+        several({"heuristics": [], "realizations": ["sbg"], "variants": ["nn-seed-1"]}),
+        "is trained on 'nn', which is not distilled: add it to heuristics",
+    ),
     ("no radius", ("validate",), value("evaluation.threat_models", {}), "has no radius, expected at least one"),
     ("misspelt λ, all else up to date", ("validate",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
     ("k above C", ("train", "digits", "cnn", "sbg"), value("alignment.classes_per_image", 20), "has 10 classes"),

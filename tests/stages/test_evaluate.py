@@ -31,6 +31,21 @@ def test_validation_images_are_noted_beside_the_numbers(note: str | None, split:
     assert evaluate.data_note(conf.model_copy(update=sections)) == expected
 
 
+@pytest.mark.parametrize(
+    ("attack", "split", "mark"),
+    [
+        (None, "test", ""),
+        ("quick attack", "test", " (quick)"),
+        (None, "validation", " (validation)"),
+        ("quick attack", "validation", " (quick, validation)"),
+    ],
+)
+def test_numbers_to_choose_by_are_never_compared_with_results(attack: str | None, split: str, mark: str) -> None:
+    record = {"clean_accuracy": 0.9, "robust_accuracy": {"L2": {"1.0": 0.1, "0.5": 0.2}}, "alignment": None}
+    found = evaluate.headline(record | {"attack": attack}, split)
+    assert found == {f"clean{mark}": 0.9, f"L2 0.5{mark}": 0.2, "cosine": None}
+
+
 class Asked(Exception):  # noqa: N818 - no error
     """Ends the stage where the attacks would begin."""
 

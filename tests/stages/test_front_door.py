@@ -70,6 +70,13 @@ def test_an_evaluation_is_asked_for_what_there_is(arguments: dict[str, Any], mes
         pag.evaluate(Linear(), pixels(), torch.tensor([0, 1]), RADII, **arguments)
 
 
+def test_a_budget_has_an_attack() -> None:
+    with pytest.raises(ValueError, match="attacks are empty: expected some of apgd-ce"):
+        Budget(())
+    with pytest.raises(ValueError, match="attacks are apgd-t alone, which needs 4 classes: the model has 3"):
+        pag.evaluate(Linear(), pixels(), torch.tensor([0, 1]), RADII, attack=Budget(("apgd-t",)))
+
+
 @pytest.mark.parametrize("arguments", [(("apgd_ce",),), (("apgd-ce",), 0), (("apgd-ce",), 5, 0)])
 def test_a_budget_has_attacks_that_there_are(arguments: tuple) -> None:
     with pytest.raises(
@@ -82,14 +89,60 @@ def test_a_cache_is_of_one_model(tmp_path: Path) -> None:
     """What tells these functions apart is neither a weight nor in their name; the file's name may be a string."""
     images, labels = pixels(4), torch.tensor([0, 1, 2, 0])
     first, second = (lambda x, by=by: x.flatten(1) @ (by * torch.eye(4, 3) + 0.1) for by in (1, -1))
+    options: dict[str, Any] = {"attack": quick(2), "foolbox": {"SaltAndPepperNoiseAttack": None}}
 
-    def found(model: Callable[[Tensor], Tensor]) -> list[float]:
-        result = pag.evaluate(model, images, labels, RADII, attack=quick(2), cache=str(tmp_path / "cache"))
-        return result.by_norm["L2"].radius.tolist()
+    def found(model: Callable[[Tensor], Tensor], count: int = 4, cache: str | None = str(tmp_path / "cache")) -> list:
+        result = pag.evaluate(model, images[:count], labels[:count], RADII, cache=cache, batch_size=2, **options)
+        distances = result.foolbox["SaltAndPepperNoiseAttack"].distances
+        return [result.by_norm["L2"].radius.tolist(), distances.tolist()]
 
-    assert found(first) == found(first)
+    assert found(first, 2) == found(first, 2) == found(first, 2, None)
     with pytest.raises(ValueError, match="cache holds attacks on another model with the same weights"):
-        found(second)
+        found(second)  # on more images
+
+
+def test_a_cache_tells_a_hidden_gradient_from_a_shown_one(tmp_path: Path) -> None:
+    """The same logits: a staircase, and with the gradient of the identity in its place (BPDA, Athalye et al. 2018)."""
+    images, labels = pixels(4), torch.tensor([0, 1, 2, 0])
+
+    def stairs(x: Tensor) -> Tensor:
+        return ((8 * x).round() / 8 + 0 * x).flatten(1) @ torch.eye(4, 3)
+
+    def straight_through(x: Tensor) -> Tensor:
+        return (x + ((8 * x).round() / 8 - x).detach()).flatten(1) @ torch.eye(4, 3)
+
+    labels = stairs(images).argmax(1)
+    kept: dict[str, Any] = {"attack": quick(2), "cache": tmp_path / "cache"}
+    pag.evaluate(stairs, images, labels, RADII, **kept)
+    with pytest.raises(ValueError, match="cache holds attacks on another model with the same weights"):
+        pag.evaluate(straight_through, images, labels, RADII, **kept)
+
+
+def test_of_a_random_model_nothing_is_kept(tmp_path: Path) -> None:
+    def model(x: Tensor) -> Tensor:
+        return x.flatten(1) @ torch.eye(4, 3) + 0.1 * torch.randn(len(x), 3)
+
+    options: dict[str, Any] = {"attack": quick(2), "cache": tmp_path, "foolbox": {"SaltAndPepperNoiseAttack": None}}
+    for _ in range(2):
+        found = pag.evaluate(model, pixels(4), torch.tensor([0, 1, 2, 0]), RADII, **options)
+        assert any("random" in warning for warning in found.warnings)
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_gradients_of_the_images_are_not_asked_for(tmp_path: Path) -> None:
+    images = pixels(2).requires_grad_()
+    pag.evaluate(Linear(), images, torch.tensor([0, 1]), RADII, attack=quick(2), cache=tmp_path)
+    assert images.grad is None
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 32), (32, 24), (4, 4)])
+def test_images_that_square_cannot_take_are_refused_before_any_attack(shape: tuple[int, int]) -> None:
+    images = torch.rand(1, 1, *shape)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(images.numel(), 3))
+    with pytest.raises(ValueError, match=rf"images of {shape[0]}×{shape[1]} pixels: AutoAttack's Square attack under"):
+        pag.evaluate(model, images, torch.tensor([0]), RADII)
+    pag.evaluate(model, images, torch.tensor([0]), RADII, attack=quick(2))
+    pag.evaluate(model, images, torch.tensor([0]), {"Linf": [0.1]}, attack=Budget(("square",)))
 
 
 def test_images_need_not_be_contiguous() -> None:
@@ -158,6 +211,22 @@ def test_a_direction_that_is_zero_is_left_out() -> None:
     assert 3 * parts[0] == pytest.approx(2 * parts[1] + last.item(), abs=1e-5)
 
 
+def test_gradients_that_are_nan_are_not_left_out() -> None:
+    """0 · √0 for the first image: alignment would be that of the second alone."""
+    images, directions = pixels(2), torch.ones(2, 3, 1, 2, 2)
+    images[0, 0, 0, 0] = 0
+
+    def model(x: Tensor) -> Tensor:
+        return Linear()(x) + 0 * x[:, 0, 0, :1].sqrt()
+
+    with pytest.raises(ValueError, match="the model's input gradients are NaN on 1 images: look for a square root"):
+        pag.measure_alignment(model, images, directions)
+    both: dict[str, Any] = {"attack": quick(2), "directions": (images, directions)}
+    found = pag.evaluate(model, images, torch.tensor([0, 1]), RADII, **both)
+    assert found.alignment is None
+    assert any(text.startswith("alignment was not measured: the model's input") for text in found.warnings)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
 def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
     labels, targets = torch.tensor([0, 2], dtype=dtype), torch.tensor([[1], [0]], dtype=dtype)
@@ -199,6 +268,23 @@ def test_the_loss_is_of_what_fits(arguments: dict[str, Any], message: str) -> No
     } | arguments
     with pytest.raises(ValueError, match=message):
         pag.alignment_loss(**given)
+
+
+def test_the_loss_of_a_function_is_that_of_its_module() -> None:
+    model = Linear()
+    inputs = pixels(), torch.tensor([0, 2]), torch.tensor([[1], [0]]), torch.ones(2, 1, 1, 2, 2)
+    of_module = pag.alignment_loss(model, *inputs, weight=0.5)
+    assert pag.alignment_loss(model.forward, *inputs, weight=0.5) == of_module
+
+
+def test_the_loss_is_not_differentiated_twice() -> None:
+    """Its backward pass with a graph would leave convolutions' weights out."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten(), nn.Linear(2, 3))
+    inputs = pixels(), torch.tensor([0, 2]), torch.tensor([[1], [0]]), torch.ones(2, 1, 1, 2, 2)
+    for name in ("cross_entropy", "alignment"):
+        term = pag.alignment_loss(model, *inputs, weight=0.5)[name]
+        with pytest.raises(RuntimeError, match="cannot be differentiated twice: call backward"):
+            term.backward(create_graph=True)
 
 
 def test_a_store_says_what_it_cannot_read(chain: Workspace) -> None:

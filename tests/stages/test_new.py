@@ -13,13 +13,13 @@ from workspace import ROOT, Workspace
 
 from pag.classifiers import build
 from pag.diffusion.model.unet import build_unet
+from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.params import load_params
 from pag.foundation.config.section import read_yaml
 from stages.new.values import CPU, GPU, conf_of, diffusion, threat_models
 from stages.prepare import require_attackable
-from stages.shared.attackable import square_attack_fits
 
 
 def write_images(folder: Path, count: int, sides: tuple[int, ...], mode: str = "RGB", classes: str = "ab") -> None:
@@ -140,7 +140,7 @@ def test_copies_and_dark_images_are_kept_where_they_are_meant(
     assert data.allow_overlap and not data.allow_dark
 
 
-@pytest.mark.parametrize("side", [side for side in range(8, 66) if square_attack_fits(side)])
+@pytest.mark.parametrize("side", [side for side in range(8, 66) if square_attack_fits(side, side)])
 def test_the_networks_fit_every_side(side: int) -> None:
     config = DiffusionConfig(**diffusion(side, 8, 10) | {"channels": 32})
     with torch.device("meta"):

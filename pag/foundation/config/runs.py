@@ -34,7 +34,7 @@ Study = Literal["sweep", "seeds", "other"]
 
 
 class Variant(Section):
-    """What a run changes; a value that is not given is that of the other sections of conf and of params.yaml."""
+    """What a run changes; a value that is not given is that of the other sections of conf."""
 
     method: str  # vanilla | at-l2 | … | gradnorm | … | oi | … | sbg | at-l2+sbg | …
     weight: Weight | None = Field(None, alias="lambda")
@@ -118,7 +118,8 @@ class Run:
 def run_of(name: str, dataset: str, arch: str, params: Params, conf: Conf) -> Run:
     """The run `name` on a data set and architecture. Raises ConfigError, one line, for an unknown or impossible one.
 
-    λ is params.yaml's where that is set, otherwise conf's for the method and architecture; a variant has its own.
+    λ is params.yaml's where that is set, otherwise conf's for the method and architecture. A variant has its own or
+    conf's; `validate` refuses one without where params.yaml has a λ.
     """
     a_method = name in methods()
     variant = Variant.model_validate({"method": name}) if a_method else variant_of(conf, dataset, name)

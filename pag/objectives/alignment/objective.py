@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class Alignment:
 
 
 def alignment_loss(
-    model: nn.Module,
+    model: nn.Module | Callable[[Tensor], Tensor],
     images: Tensor,
     labels: Tensor,
     target_classes: Tensor,
@@ -65,7 +65,8 @@ def alignment_loss(
     class_gradients: (B, k, …) g of these images towards these classes, of any scale, moved as the images were moved
         (crops, flips); what is zero everywhere counts for nothing.
     weight: λ ≥ 0. gradient_of: the score whose input gradient is aligned, log-softmax or logit.
-    Returns the scalars "cross_entropy" and "alignment"; one forward pass, one `backward` of the sum.
+    Returns the scalars "cross_entropy" and "alignment"; one forward pass, one `backward` of the sum. It cannot be
+    differentiated twice: `backward(create_graph=True)` raises RuntimeError.
     Raises ValueError in one line for other shapes, types or ranges; of classes that the model does not have, PyTorch
     speaks.
     """
@@ -75,7 +76,7 @@ def alignment_loss(
         raise ValueError(f"gradient_of is {gradient_of!r}: expected {' or '.join(get_args(GradientOf))}")
     if not isinstance(class_gradients, Tensor):
         raise ValueError(f"class_gradients are a {type(class_gradients).__name__}: expected a tensor, torch.as_tensor")
-    weights = next(model.parameters(), images)
+    weights = next(model.parameters(), images) if isinstance(model, nn.Module) else images
     if images.dtype not in (torch.float32, torch.float64) or weights.dtype != images.dtype:
         raise ValueError(
             f"images are {images.dtype} and the model's weights {weights.dtype}: expected both float32 or both "
@@ -84,7 +85,23 @@ def alignment_loss(
     labels, target_classes = _checked(images, labels, target_classes, class_gradients)
     inputs = (images, labels, target_classes, class_gradients)
     cross_entropy, misaligned, logits = evaluate(_terms, model, *inputs, gradient_of=gradient_of)
-    return {"cross_entropy": cross_entropy, "alignment": weight * logits.shape[1] * misaligned}
+    terms = {"cross_entropy": cross_entropy, "alignment": weight * logits.shape[1] * misaligned}
+    return {name: _Once.apply(term) for name, term in terms.items()}  # type: ignore[no-untyped-call]
+
+
+class _Once(torch.autograd.Function):
+    """The term itself. `fast_double_backward` takes a backward pass with a graph for that of an input gradient, which
+    leaves the weights out."""
+
+    @staticmethod
+    def forward(ctx: Any, term: Tensor) -> Tensor:
+        return term.view_as(term)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            raise RuntimeError("alignment_loss cannot be differentiated twice: call backward() without create_graph")
+        return gradient
 
 
 def _checked(images: Tensor, labels: Tensor, target_classes: Tensor, class_gradients: Tensor) -> tuple[Tensor, Tensor]:
