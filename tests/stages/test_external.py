@@ -48,6 +48,15 @@ NETWORK = """
 
     def broken():
         raise RuntimeError("no such size")
+
+
+    class Starved(nn.Module):
+        def forward(self, images):
+            raise MemoryError
+
+
+    def starved():
+        return Starved()
 """
 BLOCKS = """
     from torch import nn
@@ -147,6 +156,7 @@ def test_validate_stops_before_anything_runs(
         ({"weights": "part.safetensors"}, "does not fit theirs_network:build: Error(s) in loading state_dict for"),
         ({"import": "theirs_network:build_all"}, "theirs_network:build_all fails: AttributeError"),
         ({"import": "theirs_network:broken"}, "theirs_network:broken fails: RuntimeError: no such size"),
+        ({"import": "theirs_network:starved", "weights": None}, "out of memory"),
         ({"import": "theirs_network:words", "weights": None}, "returns a str: expected a torch.nn.Module"),
         (
             {"import": "theirs_network:wide", "weights": None},

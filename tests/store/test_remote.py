@@ -15,6 +15,7 @@ from pag.foundation.artifacts import ArtifactError
 from pag.store import remote
 from pag.store.format import shards
 from pag.store.reader import GradientStore
+from pag.store.remote import default_cache
 
 SMALL = (43, 10, 1, 8, 8)  # all classes of an image share a chunk
 URL = "memory://bucket/sbg.zarr"
@@ -129,3 +130,12 @@ def test_a_store_of_something_else_is_refused_by_its_address(tmp_path: Path, buc
     bucket.pipe_file("/bucket/sbg.zarr/zarr.json", b'{"attributes": {')
     with pytest.raises(ArtifactError, match=rf"^{URL}/zarr.json is damaged"):
         GradientStore.open(URL, cache=tmp_path / "cache")
+
+
+def test_copies_go_to_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of the XDG base directory specification; ~/.cache where it is not set."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "pag/stores"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert default_cache() == tmp_path / "home/.cache/pag/stores"

@@ -1,5 +1,6 @@
 """The gradient store: round trips, other Zarr readers, damage, determinism, memory."""
 
+import gc
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import zarr
@@ -379,3 +381,14 @@ def test_a_store_of_tiny_imagenet_takes_no_more_memory(tmp_path: Path, monkeypat
     peak = json.loads(done.stdout)["peak"]
     print(f"peak memory of reading: {peak / 1e6:.1f} MB")
     assert 0 < peak < 32 << 20
+
+
+def test_a_store_that_is_let_go_closes_its_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "store", make_gradients(SQUARE))
+    before = psutil.Process().num_fds()
+    store = GradientStore.open(path, max_resident_bytes=0)
+    store.read_all_classes(np.arange(SQUARE[0]))
+    assert psutil.Process().num_fds() >= before + store.layout.num_shards
+    del store
+    gc.collect()
+    assert psutil.Process().num_fds() == before
