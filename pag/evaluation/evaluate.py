@@ -84,7 +84,7 @@ def evaluate(
             raise ValueError(f"{name} is {count!r}: expected a whole number from 1 on")
     cache = None if cache is None else Path(cache)
     network = model if isinstance(model, nn.Module) else Function(model)
-    device = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
+    device = _device_of(network, images)
     images, labels = images.to(device), labels.to(device)
     found = evaluate_autoattack(
         network,
@@ -132,6 +132,11 @@ def measure_alignment(
     return alignment
 
 
+def _device_of(network: nn.Module, images: Tensor) -> torch.device:
+    """Where the network is; without weights, where the images are."""
+    return next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
+
+
 def _nan(images: int) -> str:
     return f"the model's input gradients are NaN on {images} images: look for a square root or a division by zero in it"
 
@@ -142,7 +147,7 @@ def _alignment(
     """The mean cosine; None where the model's gradient is NaN on some images, and on how many."""
     images, _ = checked(images, torch.zeros(len(images), dtype=torch.long))
     network = model if isinstance(model, nn.Module) else Function(model)
-    device = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
+    device = _device_of(network, images)
     with frozen(network):
         classes = look(network, images[:1].to(device))[0].shape[1]
         if not isinstance(class_gradients, Tensor | GradientStore):
