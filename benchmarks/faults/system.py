@@ -113,7 +113,10 @@ def _signalled(number: signal.Signals, command: str, bench: Bench, workspace: Wo
         workspace.set("diffusion.steps", 10**5)
         workspace.set("classifier.epochs", 10**5)
         fork = Fork(workspace.folder, stage(command))
-        time.sleep(1.5)
+        deadline = time.monotonic() + 60
+        while not any((workspace.folder / "data/.scratch").glob("*/lock")) and time.monotonic() < deadline:
+            time.sleep(0.1)  # until the stage has its scratch folder, however busy the machine is
+        time.sleep(1.5)  # some steps
     fork.send(number)
     sent = time.monotonic()
     outcome = fork.wait()
