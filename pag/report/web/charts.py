@@ -22,7 +22,7 @@ from pag.report.style import COLOURS, marker
 SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross"}
 SHOWN = "indexof(hidden, datum.method) < 0"  # `hidden` is set by the page's switches
 ROW = 22  # pixels of a bar
-QUANTITIES = {"validation_accuracy": (100, "validation accuracy (%)"), "alignment": (1, "alignment loss")}
+QUANTITIES = {"validation_accuracy": (100, "validation accuracy (%)"), "alignment": (1, "alignment term, λ included")}
 DIGITS = 6  # of what is embedded
 
 
