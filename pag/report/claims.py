@@ -250,7 +250,8 @@ def faster_than_adversarial_training(scores: pd.DataFrame) -> list[Check]:
         raise NotTested("sbg and at-l2 timed on the same machine")
     ours, adversarial = float(timed["value"]["sbg"]), float(timed["value"]["at-l2"])
     ratio = adversarial / ours
-    text = f"seconds per training step: SBG {ours:.4g}, AT-L2 {adversarial:.4g}: {ratio:.2f}×, faster from {SAME_TIME:g}× on"
+    times = f"SBG {ours:.4g}, AT-L2 {adversarial:.4g}: {ratio:.2f}×"
+    text = f"seconds per training step: {times}, faster from {SAME_TIME:g}× on"
     return [Check(text, "yes" if ratio > SAME_TIME else "no" if ratio < 1 / SAME_TIME else "undecided")]
 
 
