@@ -58,8 +58,8 @@ class Fork:
     def _log(self, name: str) -> Path:
         return self.folder.with_name(f"{self.folder.name}.{os.getpid() if self.pid == 0 else self.pid}.{name}")
 
-    def send(self, number: int) -> None:
-        os.kill(self.pid, number)
+    def send(self, number: int, to_all: bool = False) -> None:
+        (os.killpg if to_all else os.kill)(self.pid, number)
 
     def wait(self) -> Outcome:
         limit = time.monotonic() + LIMIT

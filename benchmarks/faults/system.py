@@ -82,33 +82,45 @@ def signal_cases() -> Iterator[Case]:
     for number in (signal.SIGINT, signal.SIGTERM):
         for command in (*LONG, "train digits cnn at-l2+sbg", "evaluate digits cnn sbg"):
             yield Case("signal", f"{number.name}, {command}", expected, partial(_signalled, number, command))
+    name = "SIGTERM of all its processes as a worker starts, evaluate digits cnn sbg"
+    yield Case("signal", name, expected, partial(_signalled, signal.SIGTERM, "evaluate digits cnn sbg", starting=True))
     expected = "one line that says what to do, no process left behind"
-    yield Case("signal", "SIGKILL of a worker, evaluate digits cnn sbg", expected, _worker_killed)
+    for starting, when in ((False, ""), (True, " as it starts")):
+        name = f"SIGKILL of a worker{when}, evaluate digits cnn sbg"
+        yield Case("signal", name, expected, partial(_worker_killed, starting))
 
 
-def _evaluating(workspace: Workspace) -> Fork:
-    """In the midst of attacks, in two worker processes."""
+def _evaluating(workspace: Workspace, starting: bool) -> tuple[Fork, psutil.Process]:
+    """As the first of two worker processes starts, or in the midst of attacks; and that worker."""
     workspace.set("evaluation.attack", {"version": "standard"})
     workspace.set("evaluation.images", 40)
     fork = Fork(workspace.folder, stage("evaluate digits cnn sbg", partial(torch.set_num_threads, 2)))
-    time.sleep(6)
-    return fork
+    stage_process = psutil.Process(fork.pid)
+    workers: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while not workers and time.monotonic() < deadline:
+        time.sleep(0.002)
+        workers = [child for child in stage_process.children() if "spawn_main" in " ".join(child.cmdline())]
+    time.sleep(0 if starting else 6)
+    return fork, workers[0]
 
 
-def _worker_killed(bench: Bench, workspace: Workspace) -> Finding:
-    fork = _evaluating(workspace)
-    children = psutil.Process(fork.pid).children()
-    next(child for child in children if "spawn_main" in " ".join(child.cmdline())).kill()
+def _worker_killed(starting: bool, bench: Bench, workspace: Workspace) -> Finding:
+    fork, worker = _evaluating(workspace, starting)
+    worker.kill()
     outcome = fork.wait()
     if outcome.orphans:
         return Finding(f"{last_line(outcome)}; a process was left behind", LOST)
     return _kept(refused(outcome, ("a worker process has died",)), bench, workspace)
 
 
-def _signalled(number: signal.Signals, command: str, bench: Bench, workspace: Workspace) -> Finding:
+def _signalled(
+    number: signal.Signals, command: str, bench: Bench, workspace: Workspace, starting: bool = False
+) -> Finding:
+    """starting: sent to the whole group, as schedulers do, while a worker starts."""
     evaluating = command.startswith("evaluate")
     if evaluating:
-        fork = _evaluating(workspace)
+        fork, _ = _evaluating(workspace, starting)
     else:
         workspace.set("diffusion.steps", 10**5)
         workspace.set("classifier.epochs", 10**5)
@@ -117,7 +129,7 @@ def _signalled(number: signal.Signals, command: str, bench: Bench, workspace: Wo
         while not any((workspace.folder / "data/.scratch").glob("*/lock")) and time.monotonic() < deadline:
             time.sleep(0.1)  # until the stage has its scratch folder, however busy the machine is
         time.sleep(1.5)  # some steps
-    fork.send(number)
+    fork.send(number, to_all=starting)
     sent = time.monotonic()
     outcome = fork.wait()
     seconds = time.monotonic() - sent

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.evaluation.admission import admit, checked, checked_radii
+from pag.evaluation.cache import Cache
 from pag.evaluation.standard import (
     ATTACKS,
     SURVIVED,
@@ -32,7 +33,7 @@ from pag.evaluation.standard import (
 from pag.evaluation.workers import runner
 from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.section import Norm
-from pag.foundation.processes import shared_out
+from pag.foundation.processes import is_first, shared_out
 from pag.foundation.seeding import derive_seed
 from pag.threat.threat_model import ThreatModel
 
@@ -109,7 +110,11 @@ def evaluate_autoattack(
         def tell() -> None:
             progress(sum(each.decided for each in campaigns), pairs, sum(each.held for each in campaigns))
 
-        with runner(model, processes, None if admitted.random else cache) as run:
+        kept = None if admitted.random else cache
+        if kept is not None and is_first():  # another model is refused here, before it could meet no part of this one
+            probe = {"images": images[:batch_size]}
+            Cache(kept, model, "pyautoattack").outcome(probe, images[:batch_size], lambda: None)
+        with runner(model, processes, kept) as run:
             for level in range(max(map(len, threat_models.values()))):
                 active = [campaign for campaign in campaigns if level < len(campaign.threat_models)]
                 for campaign in active:

@@ -7,11 +7,12 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from torch import nn
 from pag.evaluation.cache import Cache
 from pag.evaluation.standard import SURVIVED, Job, Nearest, Outcome, attack
 from pag.foundation.allocator import keep_freed_memory
-from pag.foundation.interrupts import held
+from pag.foundation.interrupts import held, stop_if_waiting
 from pag.foundation.processes import count, shared_out
 
 Runner = Callable[[list[Job]], Iterator[tuple[int, Outcome]]]  # jobs → (index of the job, its outcome), in order
@@ -52,39 +53,50 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
         raise ValueError(
             f"the model cannot be handed to worker processes ({error}): define its classes at the top of a module"
         ) from None
-    start = (pickled, cache, max(1, torch.get_num_threads() // processes))
     others = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=start)
-    try:
-        yield _in_pool(pool)
-    except BaseException:
-        for child in multiprocessing.active_children():
-            if child not in others:
-                child.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    # In a file: what a process is started with goes through a pipe, and this process would wait for ever to write more
+    # than a pipe holds for a worker that has died.
+    with NamedTemporaryFile(prefix="pag-model-") as file:
+        file.write(pickled)
+        file.flush()
+        start = (file.name, cache, max(1, torch.get_num_threads() // processes))
+        pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=start)
+        try:
+            yield _in_pool(pool)
+        except BaseException as error:
+            for child in multiprocessing.active_children():
+                if child not in others:
+                    child.kill()
+            if isinstance(error, BrokenExecutor):
+                stop_if_waiting()  # a scheduler's signal went to the workers too
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _in_pool(pool: ProcessPoolExecutor) -> Runner:
     def run(jobs: list[Job]) -> Iterator[tuple[int, Outcome]]:
         # In the order of the jobs, not of their end: so is what is written about them.
         with held():  # a worker that is only half started would not be ended with the others
-            futures = [pool.submit(_work, pickle.dumps(job)) for job in jobs]
+            try:
+                futures = [pool.submit(_work, pickle.dumps(job)) for job in jobs]
+            except (OSError, ValueError):  # of pipes that the pool is closing, where a worker has died already
+                pool.submit(int)  # raises BrokenProcessPool then
+                raise
         for index, future in enumerate(futures):
             yield index, pickle.loads(future.result())
 
     return run
 
 
-def _start_worker(model: bytes, cache: Path | None, threads: int) -> None:
+def _start_worker(model: str, cache: Path | None, threads: int) -> None:
     global _attack  # noqa: PLW0603 - a worker process serves one model
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal it goes to all: the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()
     torch.set_num_threads(threads)
-    _attack = _attacks_of(pickle.loads(model), cache)
+    _attack = _attacks_of(pickle.loads(Path(model).read_bytes()), cache)
 
 
 def _end_with_parent() -> None:

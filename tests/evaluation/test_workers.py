@@ -1,10 +1,13 @@
 """Attacks in several processes: kept one by one, in the order of the jobs, and no process outlives its evaluation."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import psutil
@@ -102,6 +105,27 @@ def test_a_worker_that_dies_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
     (line,) = capsys.readouterr().err.splitlines()
     assert stop.value.code == 1 and line.startswith("error: a worker process has died")
     assert "OMP_NUM_THREADS=1" in line and "batch_size" in line
+
+
+def test_a_worker_that_dies_as_it_starts_is_no_hang() -> None:
+    """A model that no pipe holds (64 KiB) waits for nobody to read it."""
+    _, job = problem()
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 1000), torch.nn.Linear(1000, 5))
+    model.eval().requires_grad_(False)
+    killed = threading.Event()
+
+    def kill() -> None:
+        while not killed.is_set():
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if any("spawn_main" in word for word in child.cmdline()):
+                        child.kill()
+                        killed.set()
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(BrokenExecutor), workers.runner(model, 2, None) as run:
+        list(run([job, job]))
+    assert killed.is_set()
 
 
 SLOW = """

@@ -99,6 +99,8 @@ def test_a_cache_is_of_one_model(tmp_path: Path) -> None:
     assert found(first, 2) == found(first, 2) == found(first, 2, None)
     with pytest.raises(ValueError, match="cache holds attacks on another model with the same weights"):
         found(second)  # on more images
+    with pytest.raises(ValueError, match="cache holds attacks on another model with the same weights"):
+        pag.evaluate(second, images, labels, {"Linf": [0.01]}, cache=tmp_path / "cache", batch_size=2, **options)
 
 
 def test_a_cache_tells_a_hidden_gradient_from_a_shown_one(tmp_path: Path) -> None:
