@@ -77,7 +77,7 @@ def evaluate_run(
             attack=budget(config.attack),
             foolbox=config.foolbox,
             directions=directions,
-            progress=lambda done, total, held: told.at(done, total, f"{held / max(done, 1):.1%} of them robust"),
+            progress=lambda done, total, held: told.at(done, total, f"{done - held:,} broken, {held:,} robust"),
             **options,
         )
     curve, checks = {}, None

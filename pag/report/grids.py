@@ -96,8 +96,8 @@ def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
         _suptitle(figure, f"{dataset}: diffusion model", [])
         axes = pixel_axes(figure, left, SUPTITLE + TITLE, plot_width, plot_height)
         axes.plot(diffusion.steps, diffusion.loss, color="#BBBBBB", linewidth=0.8, label="recorded")
-        axes.plot(diffusion.steps, _running_mean(diffusion.loss), color="#0072B2", linewidth=1.6, label="running mean")
-        axes.set(xlabel="training step", ylabel="loss", yscale="log")
+        axes.plot(*_running_mean(diffusion.steps, diffusion.loss), color="#0072B2", linewidth=1.6, label="running mean")
+        axes.set(xlabel="training step", ylabel="loss (logarithmic)", yscale="log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         if diffusion.loss.max() > 5 * diffusion.loss.min():  # labels of all nine would lie on each other
@@ -177,7 +177,7 @@ def _all_names(grid: ClassGrid) -> list[str]:
     return [n if len(n) <= NAME_LENGTH else f"{n[: NAME_LENGTH - 1]}…" for n in grid.class_names]
 
 
-def _running_mean(values: np.ndarray) -> np.ndarray:
-    """Centred mean over a twentieth of the curve, over what there is of the window at its ends."""
-    window = np.ones(max(1, len(values) // 20))
-    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
+def _running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over a twentieth of the curve, and the steps in the middle of each: none where less is to be had."""
+    window = np.ones(max(1, len(values) // 20)) / max(1, len(values) // 20)
+    return np.convolve(steps, window, "valid"), np.convolve(values, window, "valid")
