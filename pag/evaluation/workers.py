@@ -1,5 +1,6 @@
 """Running attack jobs: here or in several processes, and no attack again whose outcome a scratch folder holds."""
 
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -7,12 +8,12 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -55,15 +56,17 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
         ) from None
     others = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
-    # In a file: what a process is started with goes through a pipe, and this process would wait for ever to write more
-    # than a pipe holds for a worker that has died.
-    with NamedTemporaryFile(prefix="pag-model-") as file:
-        file.write(pickled)
-        file.flush()
-        start = (file.name, cache, max(1, torch.get_num_threads() // processes))
+    # Through files goes all that a pipe might not hold: this process would wait for ever to write it to a worker that
+    # has died, or to read the rest of what one was writing.
+    if cache is not None:
+        cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="pag-", dir=cache) as name:
+        folder = Path(name)
+        (folder / "model").write_bytes(pickled)
+        start = (folder / "model", cache, max(1, torch.get_num_threads() // processes))
         pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=start)
         try:
-            yield _in_pool(pool)
+            yield _in_pool(pool, folder)
         except BaseException as error:
             for child in multiprocessing.active_children():
                 if child not in others:
@@ -75,28 +78,37 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
             pool.shutdown(cancel_futures=True)
 
 
-def _in_pool(pool: ProcessPoolExecutor) -> Runner:
+def _in_pool(pool: ProcessPoolExecutor, folder: Path) -> Runner:
+    numbers = itertools.count()
+
+    def submit(job: Job) -> tuple[Path, Future[None]]:
+        path = folder / f"{next(numbers)}"
+        path.write_bytes(pickle.dumps(job))
+        return path, pool.submit(_work, path)
+
     def run(jobs: list[Job]) -> Iterator[tuple[int, Outcome]]:
         # In the order of the jobs, not of their end: so is what is written about them.
         with held():  # a worker that is only half started would not be ended with the others
             try:
-                futures = [pool.submit(_work, pickle.dumps(job)) for job in jobs]
+                submitted = [submit(job) for job in jobs]
             except (OSError, ValueError):  # of pipes that the pool is closing, where a worker has died already
                 pool.submit(int)  # raises BrokenProcessPool then
                 raise
-        for index, future in enumerate(futures):
-            yield index, pickle.loads(future.result())
+        for index, (path, future) in enumerate(submitted):
+            future.result()
+            yield index, pickle.loads(path.read_bytes())
+            path.unlink()
 
     return run
 
 
-def _start_worker(model: str, cache: Path | None, threads: int) -> None:
+def _start_worker(model: Path, cache: Path | None, threads: int) -> None:
     global _attack  # noqa: PLW0603 - a worker process serves one model
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal it goes to all: the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()
     torch.set_num_threads(threads)
-    _attack = _attacks_of(pickle.loads(Path(model).read_bytes()), cache)
+    _attack = _attacks_of(pickle.loads(model.read_bytes()), cache)
 
 
 def _end_with_parent() -> None:
@@ -107,8 +119,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(job: bytes) -> bytes:
-    return pickle.dumps(_attack(pickle.loads(job)))
+def _work(path: Path) -> None:
+    """Put the outcome in the place of the job."""
+    path.write_bytes(pickle.dumps(_attack(pickle.loads(path.read_bytes()))))
 
 
 def _attacks_of(model: nn.Module, folder: Path | None) -> Callable[[Job], Outcome]:

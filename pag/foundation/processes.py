@@ -6,6 +6,9 @@ batch is split by position (`Part`); whatever is drawn for it is drawn whole, so
 
 import io
 import os
+import re
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds to load, and the stage `raw` does wit
 
 # How long the first may wait for the slowest: a store's last shard may take hours. One that fails ends all at once.
 PATIENCE = timedelta(days=7)
-RANK, COUNT = "RANK", "WORLD_SIZE"  # in torchrun's environment
+RANK, COUNT, LAUNCHED = "RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"  # in torchrun's environment
 
 T = TypeVar("T")
 
@@ -39,6 +42,8 @@ def joined() -> Iterator[None]:
     import torch
     import torch.distributed as dist
 
+    if LAUNCHED in os.environ:
+        threading.Thread(target=_end_with_launcher, daemon=True).start()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what the device "cuda" means from here on
     with _meeting():
@@ -52,6 +57,14 @@ def joined() -> Iterator[None]:
         dist.destroy_process_group()  # not after an error, when the others may be anywhere
     finally:
         _rank, _count = 0, 1
+
+
+def _end_with_launcher() -> None:
+    """A torchrun that is killed leaves its processes, which would go on beside those of the next one."""
+    launcher = os.getppid()
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os._exit(1)
 
 
 def first_to_fail() -> bool:
@@ -165,7 +178,7 @@ def _meeting() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
+        reason = re.sub(r"^\[[^]]*\] *", "", str(error).splitlines()[0].split(". ")[0])  # without PyTorch's line
         raise PeerLostError(f"another process of the {_count} is gone: {reason}") from None
 
 

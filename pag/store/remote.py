@@ -122,11 +122,14 @@ class RemoteShards(StreamedShards):
                     continue
                 cached += layout.shard_bytes(shard)
             wanted.append(shard)
-        with ThreadPoolExecutor(COPIES_AT_ONCE, "store-copy") as pool:
+        pool = ThreadPoolExecutor(COPIES_AT_ONCE, "store-copy")
+        try:
             copies = [pool.submit(self._remote.copy, layout.file(shard), self._record) for shard in wanted]
-        for shard, copy in zip(wanted, copies, strict=True):
-            self._opened.append(os.open(copy.result(), os.O_RDONLY))
-            self._files[shard] = self._opened[-1]
+            for shard, copy in zip(wanted, copies, strict=True):
+                self._opened.append(os.open(copy.result(), os.O_RDONLY))
+                self._files[shard] = self._opened[-1]
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupted or failed one does not wait for the whole store
 
     def gather(self, indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """The directions (B, k, direction_bytes) of images `indices` (B,) and `classes` (B, k)."""

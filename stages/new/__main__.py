@@ -16,11 +16,13 @@ import click
 from ruamel.yaml import YAML
 
 from pag.datasets.preparation import prepare
+from pag.foundation.artifacts import write_bytes
 from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.conf import Conf
 from pag.foundation.config.data import DataConfig
 from pag.foundation.config.params import load_params
 from pag.foundation.config.section import ConfigError, check
+from pag.foundation.interrupts import held
 from pag.images.dataset import ImageDataset
 from stages.new.estimate import minutes
 from stages.new.look import reading
@@ -54,11 +56,14 @@ def main(name: str, source: str, image_size: int | None, allow_overlap: bool, al
     content = conf_of(images, data, scale)
     conf = check(Conf, content, str(path))
 
-    path.write_text(HEADER.format(machine=hardware(device)) + text_of(content))
-    set_params(experiment(name, scale))
-    subprocess.run(["git", "add", str(path)], check=True)  # or the copies of queued experiments lack it
+    estimate = minutes(images, conf, scale.arch, device)
+
+    with held():  # both files or none
+        set_params(experiment(name, scale))
+        write_bytes(path, (HEADER.format(machine=hardware(device)) + text_of(content)).encode())
     click.echo(summary(name, images, data, scale))
-    click.echo(duration(minutes(images, conf, scale.arch, device)))
+    click.echo(duration(estimate))
+    add_to_git(path)
     click.echo("params.yaml says to run that (`git restore params.yaml` takes it back). Now run:\n\n  dvc repro")
 
 
@@ -80,7 +85,18 @@ def set_params(values: dict[str, Any]) -> None:
     path = Path("params.yaml")
     content = YAML().load(path)
     content.update(values)
-    path.write_text(text_of(content))
+    write_bytes(path, text_of(content).encode())
+
+
+def add_to_git(path: Path) -> None:
+    """The copies that queued experiments work in lack what git does not know."""
+    try:
+        done = subprocess.run(["git", "add", str(path)], check=False, capture_output=True, text=True)
+        problem = done.stderr.strip() if done.returncode else ""
+    except OSError as error:
+        problem = str(error)
+    if problem:
+        click.echo(f"{path} is not added to git, which queued experiments need ({problem.splitlines()[0]})")
 
 
 def text_of(content: dict[str, Any]) -> str:

@@ -61,7 +61,8 @@ def run_stage(command: Callable[..., Any], shared: bool = False) -> None:
             from stages.shared.device import be_strict  # with PyTorch, which takes seconds to load
 
             be_strict()
-        with interrupts.handled(), processes.joined() if shared else nullcontext():
+        # joined first: a signal would wait as long as this process waits for the others
+        with processes.joined() if shared else nullcontext(), interrupts.handled():
             command(standalone_mode=False)
         if rank <= 0:
             _note_usage(time.perf_counter() - start)

@@ -6,18 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from ranks import together
 from safetensors.torch import load_file
 from test_parallel_training import Case, train
 from torch import Tensor, nn
+from torch.distributed import TCPStore
 
-from benchmarks.faults.forks import Outcome, run
+from benchmarks.faults.forks import Fork, Outcome, run
 from benchmarks.faults.workspace import Workspace
 from benchmarks.miniature import ROOT
 from pag.foundation import interrupts
@@ -47,6 +50,36 @@ def in_two(workspace: Workspace, command: str) -> list[Outcome]:
         run_stage(main, shared=True)
 
     return together(workspace.folder, 2, work)
+
+
+def test_no_process_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
+    """It could not end them, and one that waits for the others would wait for days."""
+
+    def rank() -> None:
+        os.setsid()
+        os.environ |= {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+        os.environ |= {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        with joined():
+            pass
+
+    def launcher() -> None:
+        if (child := os.fork()) == 0:
+            rank()
+        (tmp_path / "rank").write_text(str(child))
+        os.waitpid(child, 0)
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    (tmp_path / "work").mkdir()
+    fork = Fork(tmp_path / "work", launcher)
+    deadline = time.monotonic() + 60
+    while store.num_keys() < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)  # until the process waits for the others
+    started = psutil.Process(int((tmp_path / "rank").read_text()))
+    time.sleep(1)
+    assert started.is_running()
+    fork.send(signal.SIGKILL)
+    fork.wait()
+    assert psutil.wait_procs([started], timeout=30)[1] == []
 
 
 def test_the_launcher_is_told_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

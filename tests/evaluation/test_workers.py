@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import BrokenExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -126,6 +127,33 @@ def test_a_worker_that_dies_as_it_starts_is_no_hang() -> None:
     with pytest.raises(BrokenExecutor), workers.runner(model, 2, None) as run:
         list(run([job, job]))
     assert killed.is_set()
+
+
+class Interrupting(torch.nn.Module):
+    """Ends the worker process that it is in when that is in the midst of a message which no pipe holds."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def send(self: Connection, buffer: bytes, write: object = os.write) -> None:
+            view = memoryview(buffer)
+            if len(view) > 65536:
+                os.write(self.fileno(), view[:40000])
+                os._exit(9)
+            while view:
+                view = view[os.write(self.fileno(), view) :]
+
+        Connection._send = send  # type: ignore[method-assign]
+        return x.flatten(1)[:, :5]
+
+
+def test_no_outcome_waits_for_the_rest_of_a_message() -> None:
+    """A worker that dies while it writes to a full pipe would leave this process reading for ever."""
+    images = torch.rand(1000, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    labels = images.flatten(1)[:, :5].argmax(1)
+    job = Job(ThreatModel("Linf", 0.01), images, labels, 5, 3, ("apgd-ce",), Budget(("apgd-ce",), 2))
+    with workers.runner(Interrupting(), 2, None) as run:
+        ((_, outcome),) = run([job])
+    assert outcome.x_adv.nbytes > 65536
+    assert torch.equal(outcome.broken_by, attack(Interrupting(), job).broken_by)
 
 
 SLOW = """

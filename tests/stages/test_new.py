@@ -90,6 +90,30 @@ def test_what_is_written_is_an_experiment(
     assert "conf/mine.yaml" in known.split()  # or a queued experiment would not find it
 
 
+def test_without_git_it_says_what_queues_lack(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("stages.new.__main__.minutes", lambda *arguments: {"all": 1.0})
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(workspace.folder.parent))
+    shutil.rmtree(workspace.folder / ".git")
+    write_images(workspace.folder / "pets", 10, (16,))
+    assert new(workspace, monkeypatch, "mine", "--images", "pets") == 0
+    assert "conf/mine.yaml is not added to git, which queued experiments need" in capsys.readouterr().out
+    assert load_params().datasets == ["mine"]
+
+
+def test_an_interrupted_one_leaves_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.new.__main__.minutes", interrupted)
+    write_images(workspace.folder / "pets", 10, (16,))
+    before = (workspace.folder / "params.yaml").read_bytes()
+    assert new(workspace, monkeypatch, "mine", "--images", "pets") == 130
+    assert (workspace.folder / "params.yaml").read_bytes() == before
+    assert not (workspace.folder / "conf/mine.yaml").exists()
+
+
 def test_images_of_several_sizes_get_one(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.new.__main__.minutes", lambda *arguments: {"all": 1.0})
     write_images(workspace.folder / "pets", 10, (40, 50, 60))
