@@ -117,6 +117,13 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
         )
     elif not gradients.any():
         warnings.append("the input gradient is zero on every image: only Square attacks this model")
+    accuracy, largest_class = (logits.argmax(1) == labels).float().mean().item(), labels.bincount().max().item()
+    chance = largest_class / len(labels)
+    if accuracy <= chance < 1:
+        warnings.append(
+            f"clean accuracy is {accuracy:.1%}, and naming the most frequent class gives {chance:.1%}: are the labels "
+            "numbered as the model does, and the images scaled as it expects?"
+        )
     best, second = logits.topk(2, dim=1).values.unbind(1)
     largest, margin = logits.abs().max().item(), (best - second).max().item()
     if largest >= LARGE_LOGIT:

@@ -107,9 +107,7 @@ def evaluate(
     return Evaluation(
         by_norm=found.by_norm,
         attack=attack,
-        warnings=found.warnings
-        + _at_chance(next(iter(found.by_norm.values())).robust_accuracy(0.0), labels)
-        + unmeasured,
+        warnings=found.warnings + unmeasured,
         notes=found.notes,
         foolbox=others,
         alignment=alignment,
@@ -138,17 +136,6 @@ def measure_alignment(
 def _device_of(network: nn.Module, images: Tensor) -> torch.device:
     """Where the network is; without weights, where the images are."""
     return next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
-
-
-def _at_chance(clean_accuracy: float, labels: Tensor) -> list[str]:
-    """What is said of a network that does no better than one that names the most frequent class of several."""
-    largest = labels.bincount().max().item() / len(labels)
-    if clean_accuracy > largest or largest == 1:
-        return []
-    return [
-        f"clean accuracy is {clean_accuracy:.1%}, and naming the most frequent class gives {largest:.1%}: are the "
-        "labels numbered as the model does, and the images scaled as it expects?"
-    ]
 
 
 def _nan(images: int) -> str:

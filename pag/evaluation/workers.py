@@ -82,7 +82,7 @@ def _in_pool(pool: ProcessPoolExecutor, folder: Path) -> Runner:
     numbers = itertools.count()
 
     def submit(job: Job) -> tuple[Path, Future[None]]:
-        path = folder / f"{next(numbers)}"
+        path = folder / str(next(numbers))
         path.write_bytes(pickle.dumps(job))
         return path, pool.submit(_work, path)
 

@@ -240,6 +240,31 @@ def test_doubtful_models_are_named(measure, model, warning):
     assert len([text for text in warnings if any(part in text for part in ours)]) == len(expected)
 
 
+@EVALUATIONS
+@pytest.mark.parametrize(
+    ("true", "predicted", "named"),
+    [
+        ([0, 1, 2, 3], [1, 2, 3, 0], "0.0%, and naming the most frequent class gives 25.0%"),
+        ([0, 1, 2, 3], [0, 0, 0, 0], "25.0%, and naming the most frequent class gives 25.0%"),
+        ([0, 1, 1, 1], [0, 1, 1, 2], "75.0%, and naming the most frequent class gives 75.0%"),
+        ([0, 1, 2, 3], [0, 1, 0, 0], None),
+        ([2, 2, 2, 2], [0, 1, 2, 3], None),  # of one class there is no other to name
+    ],
+)
+def test_accuracy_at_chance_is_named(measure, true, predicted, named):
+    class Told(nn.Module):
+        """The first pixel of an image tells the class that is predicted."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return -(10 * x[:, 0, 0, :1] - torch.arange(4.0)).square()
+
+    images = torch.full((4, 1, 6, 6), 0.5)
+    images[:, 0, 0, 0] = 0.1 * torch.tensor(predicted)
+    warnings = [text for text in measure(Told(), images, torch.tensor(true)) if "most frequent class" in text]
+    assert len(warnings) == (named is not None)
+    assert named is None or f"clean accuracy is {named}" in warnings[0]
+
+
 @pytest.mark.parametrize("scale", [1.0, 10.0, 50.0, 1e3, 1e4, 1e6, 1e20])
 def test_large_logits_hide_nothing(scale):
     """With three classes there is no APGD-T, and the cross-entropy of logits so large has no gradient."""

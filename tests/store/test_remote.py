@@ -1,7 +1,9 @@
 """A store in object storage: the same directions as from its folder, copied by shard, nothing damaged accepted."""
 
 import pickle
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ import pag
 from pag.foundation.artifacts import ArtifactError
 from pag.store import remote
 from pag.store.format import shards
+from pag.store.format.record import Record
 from pag.store.reader import GradientStore
 from pag.store.remote import default_cache
 
@@ -101,6 +104,34 @@ def test_a_damaged_shard_is_refused_in_one_line(bound: int | None, tmp_path: Pat
         with pytest.raises(ArtifactError, match=rf"^{URL}/{SHARD} is damaged") as error:
             store.read_all_classes([0, store.layout.images_per_shard])
         assert "\n" not in str(error.value)
+
+
+def test_after_a_failed_copy_no_other_is_begun(tmp_path: Path, bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "store", make_gradients(SQUARE))
+    (folder / SHARD).write_bytes(b"damaged")
+    upload(folder, bucket)
+    monkeypatch.setattr(remote, "COPIES_AT_ONCE", 1)
+    store, begun = GradientStore.open(URL, cache=tmp_path / "cache"), []
+    copy = remote.Remote.copy
+
+    given_up, shutdown = threading.Event(), ThreadPoolExecutor.shutdown
+
+    def recorded(self: remote.Remote, name: str, record: Record) -> Path:
+        begun.append(name)
+        if SHARD in begun[:-1]:
+            given_up.wait(10)  # the copy that had begun ends after the others were given up, if they were
+        return copy(self, name, record)
+
+    def announced(self: ThreadPoolExecutor, **options: bool) -> None:
+        shutdown(self, **{**options, "wait": False})
+        given_up.set()
+        shutdown(self)
+
+    monkeypatch.setattr(remote.Remote, "copy", recorded)
+    monkeypatch.setattr(remote.ThreadPoolExecutor, "shutdown", announced)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        store.read_all_classes(range(len(store)))
+    assert len(begun) <= begun.index(SHARD) + 2 < store.layout.num_shards
 
 
 def test_a_damaged_copy_is_made_again(tmp_path: Path, bucket) -> None:
