@@ -5,18 +5,16 @@ as robust. So would one without a usable gradient. What makes a result meaningle
 it doubtful is named in warnings.
 """
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from numbers import Real
-from types import ModuleType
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pag.evaluation.standard import DLR_CLASSES
+from pag.evaluation.wrapped import Rescaled
 from pag.foundation.allocator import out_of_memory
 from pag.foundation.config.section import Norm, check_radius
 
@@ -135,61 +133,6 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
     rescaled = Rescaled(model, 2.0 ** torch.tensor(size / MODERATE_LOGIT).log2().ceil().item())
     warnings.append(f"{what} as large as {size:.3g} hide the gradient: attacked after division by {rescaled.by:g}")
     return Admitted(rescaled, warnings, random)
-
-
-class Rescaled(nn.Module):
-    """`model` with its logits divided by a power of two, which is exact."""
-
-    def __init__(self, model: nn.Module, by: float) -> None:
-        super().__init__()
-        self.model, self.by = model, by
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images) / self.by
-
-    def extra_repr(self) -> str:
-        return f"by={self.by}"
-
-
-class Function(nn.Module):
-    """A function from images to logits, as the attacks' libraries want it; its mode is the caller's to set.
-
-    Raises ValueError if it visibly calls a module in training mode, which nobody but the caller can put in eval mode.
-    """
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        for module in _modules_of(function):
-            if module.training:
-                raise ValueError(
-                    f"the model is a function of a {type(module).__name__} in training mode: call its .eval() first, "
-                    "or pass the module itself"
-                )
-        self.function = function
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.function(images)
-
-
-def _modules_of(value: Any, depth: int = 3) -> Iterator[nn.Module]:
-    """The modules that a function, a bound method, a partial or a callable object holds, in containers too."""
-    if isinstance(value, nn.Module):
-        yield value
-        return
-    held: list[Any] = [getattr(value, "__self__", None)]
-    if inspect.isfunction(value):
-        variables = inspect.getclosurevars(value)
-        held += [*variables.nonlocals.values(), *variables.globals.values()]
-    elif isinstance(value, partial):
-        held += [value.func, *value.args, *value.keywords.values()]
-    elif isinstance(value, Mapping):
-        held += value.values()
-    elif isinstance(value, (list, tuple, set)):
-        held += value
-    elif not isinstance(value, (type, ModuleType)):
-        held += getattr(value, "__dict__", {}).values()
-    for each in held if depth else ():
-        yield from _modules_of(each, depth - 1)
 
 
 def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

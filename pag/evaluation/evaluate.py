@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pag.evaluation.admission import Function, checked, look
+from pag.evaluation.admission import checked, look
 from pag.evaluation.alignment import gradient_alignment
 from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack, frozen
 from pag.evaluation.foolbox import FoolboxResult, evaluate_foolbox
 from pag.evaluation.standard import Budget
+from pag.evaluation.wrapped import Function
 from pag.foundation.config.section import Norm
 from pag.foundation.processes import shared_out
 from pag.store.reader import GradientStore

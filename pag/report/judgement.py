@@ -10,7 +10,8 @@ from typing import Literal
 
 import pandas as pd
 
-import pag.report.claims  # noqa: F401 (its functions enter CLAIMS)
+import pag.report.claims
+import pag.report.further_claims  # noqa: F401 (their functions enter CLAIMS)
 from pag.report.results import QUICK
 from pag.report.rules import CLAIMS, Check, Claim, NotTested, Scope
 

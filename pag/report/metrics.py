@@ -84,6 +84,7 @@ class Spread(_Record):
 class ToyScores(_Record):
     clean: Spread
     pgd: Spread
+    worst: Spread  # of the points of a grid over each test point's disc
 
 
 class ToyMetrics(_Record):

@@ -59,7 +59,7 @@ def paper_attacks(dataset: str, arch: str, method: str) -> list[str]:
 
 
 def paper_toy(method: str, measure: str) -> float | None:
-    """The paper's toy accuracy in [0, 1]: method vanilla or nn, measure clean or pgd."""
+    """The paper's toy accuracy in [0, 1]: method vanilla or nn, measure clean or pgd; None for others."""
     return _fraction(load_paper()["toy"].get(method, {}).get(measure))
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pag.report import paper
 from pag.report.formats import MISSING, Table, compared, method_name, threat
+from pag.report.rules import NotTested, seconds_per_step
 
 Threats = tuple[tuple[str, float], ...]  # (norm, radius)
 
@@ -151,11 +152,13 @@ def _runtime(scores: pd.DataFrame) -> list[Table]:
     steps = steps[steps["dataset"].map(paper.paper_dataset) == published["dataset"]].dropna(subset=["value"])
     rows = []
     for dataset, own in steps.groupby("dataset"):
-        seconds = own.set_index("method")["value"]
-        if {"sbg", "at-l2"} <= set(seconds.index):
-            measured = {"at-pgd-7": f"{seconds['at-l2'] / seconds['sbg']:.2f}", "at-pgd-20": MISSING}
-            for name, ratio in published["pag_faster_than"].items():
-                rows.append([f"{dataset} / {published['arch']}", name.upper(), f"{measured[name]} / {ratio:.2f}"])
+        try:
+            ours, adversarial = seconds_per_step(own, "sbg", "at-l2")
+        except NotTested:
+            continue
+        measured = {"at-pgd-7": f"{adversarial / ours:.2f}", "at-pgd-20": MISSING}
+        for name, ratio in published["pag_faster_than"].items():
+            rows.append([f"{dataset} / {published['arch']}", name.upper(), f"{measured[name]} / {ratio:.2f}"])
     if not rows:
         return []
     about = (

@@ -33,7 +33,7 @@ COLUMNS = [
     "name",  # of the run: the variant's, or the method
     "replica",  # whether it is a main run but for the training seed
     "measure",  # clean | clean_attacked (of the attacked images) | robust | foolbox | alignment | seconds_per_step
-    "attack",  # none | AutoAttack | QUICK | PGD (toy) | a Foolbox attack
+    "attack",  # none | AutoAttack | QUICK | PGD or grid (toy) | a Foolbox attack
     "norm",  # L2 | Linf; for Foolbox the distance of the attack
     "eps",  # radius; NaN without one
     "n",  # examples behind the value (toy: seeds)
@@ -238,9 +238,13 @@ def binomial_error(accuracy: float, n: int) -> float:
 def _toy_rows(toy: ToyMetrics) -> list[dict[str, Any]]:
     rows = []
     for method, scores in (("vanilla", toy.vanilla), ("nn", toy.nn)):
-        for measure, spread in (("clean", scores.clean), ("pgd", scores.pgd)):
+        for attack, key, spread in (
+            ("none", "clean", scores.clean),
+            ("PGD", "pgd", scores.pgd),
+            ("grid", "worst", scores.worst),
+        ):
             row: dict[str, Any] = {"dataset": "toy", "arch": "mlp", "method": method, "run": "main", "n": toy.seeds}
-            kind = ("clean", "none") if measure == "clean" else ("robust", "PGD")
-            row |= {"measure": kind[0], "attack": kind[1], "norm": None if measure == "clean" else "L2"}
-            rows.append(row | {"value": spread.mean, "error": spread.std, "paper": paper.paper_toy(method, measure)})
+            row |= {"measure": "clean", "norm": None} if attack == "none" else {"measure": "robust", "norm": "L2"}
+            row |= {"attack": attack, "value": spread.mean, "error": spread.std}
+            rows.append(row | {"paper": paper.paper_toy(method, key)})
     return rows

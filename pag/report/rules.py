@@ -24,7 +24,8 @@ CERTAINTY = (
     "Comparisons are of the same images, image by image where the evaluation recorded them, and over training seeds "
     "where both methods have several. A check is undecided if the 95 % interval of the difference contains what the "
     "check asks for; p is two-sided, of a true difference equal to that. A claim does not hold if one of its checks "
-    "fails, and is undecided if none fails and one is undecided; intervals are not widened for the number of checks."
+    "fails, and is undecided if none fails and one is undecided; intervals are not widened for the number of checks. "
+    "With one training seed (n is the images alone) an outcome is about these trained networks, not about the methods."
 )
 BEATS = "“Beats” means that the difference is above 0."
 AT_LEAST = f"“At least” means not more than {100 * SLACK:g} points below."
@@ -108,8 +109,10 @@ def methods_of(scores: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(scores["method"]))
 
 
-def present(scores: pd.DataFrame, methods: tuple[str, ...]) -> list[str]:
-    return [method for method in methods if method in set(scores["method"])]
+def require(scores: pd.DataFrame, *methods: str) -> None:
+    """Raise NotTested with those of `methods` that were not run."""
+    if missing := [method for method in methods if method not in set(scores["method"])]:
+        raise NotTested(f"a run of {', '.join(missing)}")
 
 
 def threat_models(scores: pd.DataFrame) -> list[tuple[str, float]]:
@@ -172,6 +175,17 @@ def mean_accuracy(scores: pd.DataFrame, method: str, models: Sequence[tuple[str,
         correct=np.mean(correct, axis=0) if recorded else None,
     )
     return Score(method, found, parts[0].n, parts[0].learnt)
+
+
+def seconds_per_step(scores: pd.DataFrame, first: str, second: str) -> tuple[float, float]:
+    """Of the main runs of two methods, timed on the same machine."""
+    main = scores[(scores["measure"] == "seconds_per_step") & (scores["run"] == "main")]
+    timed = main.dropna(subset=["value"]).set_index("method")
+    if not {first, second} <= set(timed.index):
+        raise NotTested(f"seconds_per_step in the metrics of {first} and {second}")
+    if timed["hardware"][first] != timed["hardware"][second]:
+        raise NotTested(f"{first} and {second} timed on the same machine")
+    return float(timed["value"][first]), float(timed["value"][second])
 
 
 def mean_reaches(text: str, mean: float, deviation: float, count: int, needed: float) -> Check:

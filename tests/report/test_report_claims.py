@@ -172,7 +172,7 @@ def test_claim_8_without_the_toy_experiment(metrics):
 
 
 def test_claim_9_compares_steps_of_the_same_machine(metrics):
-    step = {"does not hold": 0.07, "undecided": 0.06, "holds": 0.03}  # AT-L2's has 0.05
+    step = {"does not hold": 0.115, "undecided": 0.11, "holds": 0.022}  # AT-L2's has 0.05
     for expected, seconds in step.items():
         metrics.change("sbg", seconds_per_step=seconds)
         assert outcome(metrics, 9) == expected
@@ -198,7 +198,7 @@ def with_penalties(metrics, **penalised: tuple[float, float]) -> tuple[str, str]
 
 
 def test_claim_10_compares_with_the_penalty_of_closest_clean_accuracy(metrics):
-    assert findings(metrics, 10)[0].missing == "runs of sbg and gradnorm"
+    assert findings(metrics, 10)[0].missing == "a run of gradnorm"
     outcome, text = with_penalties(metrics, main=(0.99, 0.60), weaker=(0.98, 0.40), stronger=(0.90, 0.70))
     assert outcome == "holds"
     assert "weaker, of 3 runs" in text
@@ -300,11 +300,16 @@ def test_metrics_that_do_not_say_what_chance_is_are_judged(metrics):
 def test_claims_name_what_they_need_when_methods_were_not_run(metrics):
     metrics.lists |= {"baselines": ["vanilla"], "realizations": [], "robust": []}
     missing = {n: findings(metrics, n)[0].missing for n in (1, 2, 3, 4, 6, 7, 9)}
-    assert missing[1] == "a run of oi, cm, nn or sbg"
-    assert missing[2] == "a run of sbg and one of oi, cm or nn"
-    assert missing[3] == "runs of sbg and at-l2"
-    assert missing[4] == "a run of sbg and one of at-l2 or at-linf"
+    assert missing[1] == missing[2] == "a run of oi, cm, nn, sbg"
+    assert missing[3] == "a run of sbg, at-l2"
+    assert missing[4] == "a run of sbg, at-l2, at-linf"
     assert missing[6] == "adversarial training or TRADES with and without alignment"
+
+
+def test_a_claim_about_every_method_is_not_judged_on_some(metrics):
+    metrics.lists |= {"baselines": ["vanilla", "at-l2"], "realizations": ["oi", "cm", "sbg"]}
+    missing = {n: findings(metrics, n)[0].missing for n in (1, 2, 4)}
+    assert missing == {1: "a run of nn", 2: "a run of nn", 4: "a run of at-linf"}
 
 
 def test_checks_show_both_numbers_and_how_sure_their_difference_is(metrics):

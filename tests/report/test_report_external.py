@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import Experiment, metrics_of
+from experiments import Experiment, metrics_of
 
 from pag.report.content import Content, content_of
 from pag.report.page import markdown_page
