@@ -13,7 +13,7 @@ import torch
 
 from pag.evaluation.trained import load_trained
 from pag.foundation.artifacts import atomic_directory
-from pag.foundation.config.section import ConfigError
+from pag.foundation.config.section import ConfigError, nearest
 from pag.images.dataset import load
 from pag.interchange import robustbench
 from pag.interchange.card import model_card
@@ -67,6 +67,10 @@ def robustbench_command(dataset: str, arch: str, run: str, folder: Path) -> None
 
 
 def measured(dataset: str, arch: str, run: str) -> Measured:
+    trained = sorted(paths.DATA.glob("*/classifiers/*/*"))
+    asked, there = f"{dataset} {arch} {run}", [f"{p.parts[-4]} {p.parts[-2]} {p.parts[-1]}" for p in trained]
+    if there and asked not in there:
+        raise ConfigError(f"no classifier {asked} was trained here{nearest(asked, there)}")
     images = load(paths.images(dataset))
     model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, CPU)
     return Measured(model, about, load_metrics(paths.record(dataset, arch, run), about), images)

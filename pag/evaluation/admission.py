@@ -21,6 +21,7 @@ from pag.foundation.config.section import Norm, check_radius
 LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
 MODERATE_LOGIT = 16.0  # the softmax of float32 has no gradient left from a margin of 104 on, and is coarse from 17 on
 COMPANY = 32  # images that are classified again in another batch
+DARK = 0.1  # no pixel brighter: a division too many
 SAME = 1e-3  # of the largest logit: rounding differs between batch sizes, batch statistics do far more
 
 
@@ -70,7 +71,7 @@ def checked_radii(radii: Mapping[Norm, Iterable[float]], pixels: int) -> dict[No
         if norm not in get_args(Norm):
             raise ValueError(f"radii have the norm {norm!r}: expected {' or '.join(get_args(Norm))}, as {example}")
         values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
-        if not values or not all(isinstance(eps, Real) for eps in values):
+        if not values or not all(isinstance(eps, Real) and not isinstance(eps, bool) for eps in values):
             raise ValueError(f"radii of {norm} are {given!r}: expected a list of numbers, as {example}")
         for eps in values:
             check_radius(norm, float(eps), "eps", pixels)
@@ -115,6 +116,8 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
         )
     elif not gradients.any():
         warnings.append("the input gradient is zero on every image: only Square attacks this model")
+    if images.max() < DARK:
+        warnings.append(f"the brightest pixel is {images.max():.3g}: were the images divided twice?")
     accuracy, largest_class = (logits.argmax(1) == labels).float().mean().item(), labels.bincount().max().item()
     chance = largest_class / len(labels)
     if accuracy <= chance < 1:

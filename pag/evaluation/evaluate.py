@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from pag.evaluation.admission import checked, look
 from pag.evaluation.alignment import gradient_alignment
 from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack, frozen
-from pag.evaluation.foolbox import FoolboxResult, evaluate_foolbox
+from pag.evaluation.foolbox import FoolboxResult, checked_attacks, evaluate_foolbox
 from pag.evaluation.standard import Budget
 from pag.evaluation.wrapped import Function
 from pag.foundation.config.section import Norm
@@ -80,13 +81,16 @@ def evaluate(
     images, labels = checked(images, labels)
     if not isinstance(attack, Budget):
         raise ValueError(f"attack is {attack!r}: expected a Budget, such as quick() of pag.evaluation.standard")
-    for name, count in (("batch_size", batch_size), ("processes", processes)):
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} is {count!r}: expected a whole number from 1 on")
+    for name, number, least in (("batch_size", batch_size, 1), ("processes", processes, 1), ("seed", seed, 0)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise ValueError(f"{name} is {number!r}: expected a whole number from {least} on")
     cache = None if cache is None else Path(cache)
     network = model if isinstance(model, nn.Module) else Function(model)
     device = _device_of(network, images)
     images, labels = images.to(device), labels.to(device)
+    # all that is asked for, before hours of attacks
+    foolbox = checked_attacks(foolbox or {})
+    ruler = None if directions is None else _checked_directions(network, directions)
     found = evaluate_autoattack(
         network,
         images,
@@ -101,9 +105,9 @@ def evaluate(
     )
     steps = None if attack == STANDARD else attack.steps
     others = evaluate_foolbox(
-        network, images, labels, foolbox or {}, batch_size=batch_size, seed=seed, cache=cache, quick_steps=steps
+        network, images, labels, foolbox, batch_size=batch_size, seed=seed, cache=cache, quick_steps=steps
     )
-    alignment, blind = (None, 0) if directions is None else _alignment(network, *directions)
+    alignment, blind = (None, 0) if ruler is None else _alignment(network, *ruler)
     unmeasured = [f"alignment was not measured: {_nan(blind)}"] if blind else []
     return Evaluation(
         by_norm=found.by_norm,
@@ -128,7 +132,8 @@ def measure_alignment(
         store or a tensor (M, K, C, H, W). A direction that is zero everywhere is left out, as the loss does.
     Raises ValueError in one line for other shapes, types or ranges, and where the model's gradients are NaN.
     """
-    alignment, blind = _alignment(model, images, class_gradients)
+    network = model if isinstance(model, nn.Module) else Function(model)
+    alignment, blind = _alignment(network, *_checked_directions(network, (images, class_gradients)))
     if alignment is None:
         raise ValueError(_nan(blind))
     return alignment
@@ -143,35 +148,41 @@ def _nan(images: int) -> str:
     return f"the model's input gradients are NaN on {images} images: look for a square root or a division by zero in it"
 
 
-def _alignment(
-    model: nn.Module | Callable[[Tensor], Tensor], images: Tensor, class_gradients: GradientStore | Tensor
-) -> tuple[float | None, int]:
-    """The mean cosine; None where the model's gradient is NaN on some images, and on how many."""
+def _checked_directions(network: nn.Module, directions: Any) -> tuple[Tensor, GradientStore | Tensor]:
+    """(images, class_gradients) that `network` can be measured with. Raises ValueError in one line for others."""
+    if not isinstance(directions, tuple) or len(directions) != 2:
+        raise ValueError(f"directions are a {type(directions).__name__}: expected a pair (images, class_gradients)")
+    images, class_gradients = directions
+    if not isinstance(class_gradients, Tensor | GradientStore):
+        raise ValueError(
+            f"class_gradients are a {type(class_gradients).__name__}: expected a tensor or pag.open_gradients(…)"
+        )
     images, _ = checked(images, torch.zeros(len(images), dtype=torch.long))
-    network = model if isinstance(model, nn.Module) else Function(model)
-    device = _device_of(network, images)
     with frozen(network):
-        classes = look(network, images[:1].to(device))[0].shape[1]
-        if not isinstance(class_gradients, Tensor | GradientStore):
-            raise ValueError(
-                f"class_gradients are a {type(class_gradients).__name__}: expected a tensor or pag.open_gradients(…)"
-            )
-        given, expected = tuple(class_gradients.shape), (len(images), classes, *images.shape[1:])
-        if given != expected:
-            raise ValueError(
-                f"class_gradients have shape {given}: expected {expected}, images × the model's classes × image shape"
-            )
-        if isinstance(class_gradients, Tensor) and not class_gradients.isfinite().all():
-            raise ValueError("class_gradients hold NaN or infinity: expected finite numbers")
+        classes = look(network, images[:1].to(_device_of(network, images)))[0].shape[1]
+    given, expected = tuple(class_gradients.shape), (len(images), classes, *images.shape[1:])
+    if given != expected:
+        raise ValueError(
+            f"class_gradients have shape {given}: expected {expected}, images × the model's classes × image shape"
+        )
+    if isinstance(class_gradients, Tensor) and not class_gradients.isfinite().all():
+        raise ValueError("class_gradients hold NaN or infinity: expected finite numbers")
+    return images, class_gradients
 
-        def cosines(rows: np.ndarray) -> Tensor:
-            if isinstance(class_gradients, Tensor):
-                directions = class_gradients[torch.from_numpy(rows)]
-            else:
-                directions = torch.from_numpy(class_gradients.read_all_classes(rows))
-            measured = gradient_alignment(network, images[rows].to(device), directions.to(device)).cpu()
-            return torch.stack([measured, directions.flatten(1).ne(0).any(1)], dim=1)  # and whether there was any
 
+def _alignment(network: nn.Module, images: Tensor, class_gradients: GradientStore | Tensor) -> tuple[float | None, int]:
+    """The mean cosine; None where the model's gradient is NaN on some images, and on how many."""
+    device = _device_of(network, images)
+
+    def cosines(rows: np.ndarray) -> Tensor:
+        if isinstance(class_gradients, Tensor):
+            directions = class_gradients[torch.from_numpy(rows)]
+        else:
+            directions = torch.from_numpy(class_gradients.read_all_classes(rows))
+        measured = gradient_alignment(network, images[rows].to(device), directions.to(device)).cpu()
+        return torch.stack([measured, directions.flatten(1).ne(0).any(1)], dim=1)  # and whether there was any
+
+    with frozen(network):
         parts = np.array_split(np.arange(len(images)), max(1, len(images) // ALIGNED_AT_ONCE))
         found, directed = torch.cat(shared_out([partial(cosines, rows) for rows in parts])).unbind(1)
     found = found[directed.bool()]

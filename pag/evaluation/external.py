@@ -28,7 +28,7 @@ def load_external(
     Raises ConfigError in one line for anything else. The code is run: it is as trusted as the rest of the repository.
     """
     config.require_files(folder)
-    model = _call(folder, config)
+    model = build_external(folder, config)
     if config.weights is not None:
         weights = _read(folder / config.weights)
         try:
@@ -42,8 +42,8 @@ def load_external(
     return model, {**about, "training_seed": None, "sha256": _digest(folder)}
 
 
-def _call(folder: Path, config: External) -> nn.Module:
-    """What the function returns, which must be a network."""
+def build_external(folder: Path, config: External) -> nn.Module:
+    """What the function returns, without its weights. Raises ConfigError in one line where that is no network."""
     if (path := str(folder.resolve())) not in sys.path:
         sys.path.insert(0, path)
     module_name, function_name = config.function.split(":")

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,12 +92,10 @@ def evaluate_foolbox(
 
     cache: a scratch folder that keeps finished batches, from which an interrupted evaluation of the same weights,
     images and seed resumes. quick_steps: of each attack, in place of Foolbox's default budgets.
-    Raises ConfigError for a name that is not in ATTACKS, with the nearest one, and ValueError in one line for images,
-    labels or a model with which the result would mean nothing.
+    Raises what `checked_attacks` does, and ValueError in one line for images, labels or a model with which the result
+    would mean nothing.
     """
-    for name in attacks:
-        if name not in ATTACKS:
-            raise ConfigError(f"unknown Foolbox attack '{name}'{nearest(name, list(ATTACKS))}")
+    attacks = checked_attacks(attacks)
     if not attacks:
         return {}
     images, labels = checked(images, labels)
@@ -114,6 +113,22 @@ def evaluate_foolbox(
             distances = torch.cat([outcome["distances"] for outcome in outcomes])
             results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)))
     return results
+
+
+def checked_attacks(attacks: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Attack → its radius, or None for the smallest example.
+
+    Raises ConfigError for a name that is not in ATTACKS, with the nearest one, and ValueError for anything else.
+    """
+    if not isinstance(attacks, Mapping):
+        raise ValueError(f'foolbox is {attacks!r}: expected attacks and their radii, as {{"GaussianBlurAttack": 2.0}}')
+    for name, eps in attacks.items():
+        if name not in ATTACKS:
+            raise ConfigError(f"unknown Foolbox attack '{name}'{nearest(str(name), list(ATTACKS))}")
+        number = isinstance(eps, Real) and not isinstance(eps, bool) and 0 <= eps < torch.inf
+        if eps is not None and not number:
+            raise ValueError(f"the radius of {name} is {eps!r}: expected a number from 0 on, or None for any example")
+    return dict(attacks)
 
 
 def _outcome(

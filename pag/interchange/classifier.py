@@ -33,11 +33,12 @@ def save_folder(folder: Path, model: nn.Module, config: dict[str, Any], card: st
     classifier.save_pretrained(folder, config=config)
 
 
-def load_folder(folder: Path) -> Classifier:
+def load_folder(folder: str | Path) -> Classifier:
     """The classifier in `folder`, on the CPU, in eval mode and without gradients for its weights.
 
     Raises ArtifactError, one line, if it is no such folder or its weights do not fit its config.
     """
+    folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder} has no {name}: expected a folder of `python -m stages.export huggingface`")

@@ -36,7 +36,7 @@ def minutes(images: ImageDataset, conf: Conf, arch: str, device: torch.device) -
         forward = _seconds(lambda number: model(x), device) / len(x)
     k = conf.alignment.classes_per_image
     aligned = 1 + PLAIN_TO_ALIGNED * (classes if k == "all" else k)
-    steps = conf.classifier.epochs * -(-train // conf.classifier.batch_size)
+    steps = conf.classifier.epochs * max(1, train // conf.classifier.batch_size)  # the last, partial batch is left out
     attacked = conf.evaluation.images or len(images.test)
     radii = conf.evaluation.threat_models
     seconds = {

@@ -118,6 +118,7 @@ def no_grad(logits: Tensor, images: Tensor) -> Tensor:
         ({"L2": []}, r"radii of L2 are \[\]: expected a list of numbers"),
         ({"L2": ["0.5"]}, r"radii of L2 are \['0.5'\]: expected a list of numbers"),
         ({"L2": "0.5"}, r"radii of L2 are '0.5'"),
+        ({"L2": [True]}, r"radii of L2 are \[True\]: expected a list of numbers"),
         ({"L2": [0.5, torch.nan]}, r"eps = nan for L2: expected above 0"),
         ({"L2": [-0.5]}, r"eps = -0.5 for L2"),
         ({"L2": [128]}, r"eps = 128.0 for L2: expected above 0 and at most 6"),
@@ -263,6 +264,14 @@ def test_accuracy_at_chance_is_named(measure, true, predicted, named):
     warnings = [text for text in measure(Told(), images, torch.tensor(true)) if "most frequent class" in text]
     assert len(warnings) == (named is not None)
     assert named is None or f"clean accuracy is {named}" in warnings[0]
+
+
+@EVALUATIONS
+@pytest.mark.parametrize(("brightness", "named"), [(0.09, 1), (0.11, 0)])
+def test_images_of_a_division_too_many_are_named(measure, brightness, named):
+    images = brightness * IMAGES / IMAGES.max()
+    warnings = measure(LINEAR, images, LINEAR(images).argmax(1))
+    assert sum("were the images divided twice" in text for text in warnings) == named
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 50.0, 1e3, 1e4, 1e6, 1e20])

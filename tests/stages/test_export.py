@@ -59,6 +59,8 @@ def test_a_classifier_goes_out_with_its_numbers(
     chain: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     workspace = chain.copy(tmp_path)
+    assert workspace.run(monkeypatch, "export", "huggingface", "digits", "cnn", "sgb", "out") == 1
+    assert "no classifier digits cnn sgb was trained here, did you mean 'digits cnn sbg'?" in capfd.readouterr().err
     command = "export", "huggingface", "digits", "cnn", "sbg", "out"
     assert workspace.run(monkeypatch, *command) == 1
     assert "records/digits/cnn/sbg.json is missing: run `dvc repro`" in capfd.readouterr().err

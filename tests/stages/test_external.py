@@ -133,6 +133,7 @@ def test_weights_may_come_from_torch_save(workspace: Workspace, monkeypatch: pyt
         ({"weights": "../weights.pt"}, "weights: expected a path in the network's own folder (got '../weights.pt')"),
         ({"weights": "wieghts.pt"}, "external/theirs/wieghts.pt is missing"),
         ({"weight": "weights.pt"}, "unknown key 'weight', did you mean 'weights'?"),
+        ({"import": "theirs_network:build_all"}, "theirs_network:build_all fails: AttributeError"),
     ],
 )
 def test_validate_stops_before_anything_runs(

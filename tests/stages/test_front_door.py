@@ -63,9 +63,23 @@ RADII = {"L2": [0.1]}
         ({"attack": "quick"}, "attack is 'quick': expected a Budget"),
         ({"batch_size": 0}, "batch_size is 0: expected a whole number from 1 on"),
         ({"processes": 0}, "processes is 0: expected a whole number from 1 on"),
+        ({"seed": -1}, "seed is -1: expected a whole number from 0 on"),
+        ({"seed": "a"}, "seed is 'a': expected a whole number from 0 on"),
+        ({"foolbox": {"FGSM": 0.1}}, "unknown Foolbox attack 'FGSM', expected one of"),
+        ({"foolbox": ["L0FMNAttack"]}, "foolbox is .*: expected attacks and their radii"),
+        ({"foolbox": {"L0FMNAttack": "3"}}, "the radius of L0FMNAttack is '3': expected a number from 0 on, or None"),
+        ({"foolbox": {"L0FMNAttack": True}}, "the radius of L0FMNAttack is True: expected a number"),
+        ({"directions": torch.ones(2, 3, 1, 2, 2)}, "directions are a Tensor: expected a pair"),
+        ({"directions": (torch.rand(2, 1, 2, 2), torch.ones(2, 2, 1, 2, 2))}, r"expected \(2, 3, 1, 2, 2\)"),
     ],
 )
-def test_an_evaluation_is_asked_for_what_there_is(arguments: dict[str, Any], message: str) -> None:
+def test_an_evaluation_is_asked_for_what_there_is(
+    arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attacked(*given: Any, **options: Any) -> None:
+        pytest.fail("attacked before all arguments were looked at")
+
+    monkeypatch.setattr("pag.evaluation.evaluate.evaluate_autoattack", attacked)
     with pytest.raises(ValueError, match=message):
         pag.evaluate(Linear(), pixels(), torch.tensor([0, 1]), RADII, **arguments)
 
