@@ -13,6 +13,7 @@ from pag.classifiers import build
 from pag.diffusion.training import Trainer
 from pag.foundation.config.conf import Conf
 from pag.images.dataset import ImageDataset
+from pag.training.batches import Batches
 
 TIMED = 4  # steps
 PLAIN_TO_ALIGNED = 1.06  # in plain steps, for each aligned class (docs/benchmarks.md, RN-18)
@@ -36,7 +37,7 @@ def minutes(images: ImageDataset, conf: Conf, arch: str, device: torch.device) -
         forward = _seconds(lambda number: model(x), device) / len(x)
     k = conf.alignment.classes_per_image
     aligned = 1 + PLAIN_TO_ALIGNED * (classes if k == "all" else k)
-    steps = conf.classifier.epochs * max(1, train // conf.classifier.batch_size)  # the last, partial batch is left out
+    steps = conf.classifier.epochs * len(Batches(images.train, conf.classifier, 0, device))
     attacked = conf.evaluation.images or len(images.test)
     radii = conf.evaluation.threat_models
     seconds = {
