@@ -34,7 +34,7 @@ IMAGES = {"prepare", "train_diffusion", "noise_levels", "prepare_toy", "toy"} | 
 # file → the stages whose deps it changes; what follows from their outputs comes on top
 CODE: dict[str, set[str]] = {
     "pag/foundation/config/section.py": IMAGES | {"validate", "report"},
-    "pag/images/dataset.py": IMAGES,
+    "pag/images/dataset.py": IMAGES | {"validate"},
     "pag/datasets/folder.py": {"prepare"},
     "pag/training/augment.py": TRAIN | {"toy"},
     "pag/diffusion/training.py": {"train_diffusion"},
