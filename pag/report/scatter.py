@@ -88,5 +88,6 @@ def _scatter(axes: Axes, points: pd.DataFrame, across: Abscissa) -> None:
     low, high = axes.get_xlim()
     widen = max(0.0, across.smallest_span - (high - low)) / 2
     axes.set_xlim(low - widen, min(high + widen, 1.01 * across.scale))
+    axes.set_xticks([tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= across.scale])
     highest = float((points["y"] + 100 * points["error"]).max())
     axes.set_ylim(-4, min(108.0, 1.1 * highest + 8))  # room for labels
