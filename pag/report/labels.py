@@ -1,7 +1,9 @@
-"""Names beside the points of a scatter plot, placed so that they cover neither each other nor a point."""
+"""Names beside the points of a scatter plot, placed so that they cover neither each other nor a point, nor a line."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
@@ -9,10 +11,13 @@ from matplotlib.patheffects import withStroke
 FONT_SIZE = 8.0  # points
 CHARACTER = 0.62 * FONT_SIZE  # width of a character, a little generous
 REACH = 7.0  # half the side of the square that a marker covers, in points
+STROKE = 1.5  # the same of a piece of a line
 
 # Where a label may stand around its point, best place first: direction in x and y, at growing distances.
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 DISTANCES = (1.0, 2.2, 3.6)
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,17 @@ class Box:
     right: float
     top: float
 
+    @property
+    def centre(self) -> Point:
+        return (self.left + self.right) / 2, (self.bottom + self.top) / 2
+
     def overlaps(self, other: "Box") -> bool:
         apart = self.right <= other.left or other.right <= self.left
         return not (apart or self.top <= other.bottom or other.top <= self.bottom)
+
+    def covers(self, others: "Sequence[Box]") -> int:
+        """How many of `others`."""
+        return sum(self.overlaps(other) for other in others)
 
     def inside(self, other: "Box") -> bool:
         across = other.left <= self.left and self.right <= other.right
@@ -35,27 +48,32 @@ class Box:
 
 def label_points(
     axes: Axes,
-    points: Sequence[tuple[float, float]],
+    points: Sequence[Point],
     names: Sequence[str],
     colours: Sequence[str],
-    markers: Sequence[tuple[float, float]],
+    markers: Sequence[Point],
+    lines: Sequence[Sequence[Point]],
 ) -> None:
-    """Write each name near its point (in data coordinates) and on none of `markers`, all points of the plot.
+    """Write each name near its point (in data coordinates), on none of `markers`, all points of the plot, and off its
+    `lines`, each a sequence of corners; a thin line leads from a name that stands apart to its point.
 
     Call it when limits and layout of `axes` are final.
     """
     scale = 72 / axes.figure.dpi
     corner = axes.transAxes.transform((0, 0))
 
-    def placed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    def placed(points: Sequence[Point]) -> list[Point]:
         return [tuple((axes.transData.transform(point) - corner) * scale) for point in points]
 
     at = placed(points)
     width, height = (axes.transAxes.transform((1, 1)) - corner) * scale
     sizes = [(len(name) * CHARACTER, 1.2 * FONT_SIZE) for name in names]
-    boxes = place_labels(at, sizes, Box(0, 0, width, height), placed(markers))
+    strokes = [point for line in lines for point in _along(placed(line))]
+    boxes = place_labels(at, sizes, Box(0, 0, width, height), placed(markers), strokes)
     for point, name, (x, y), box, colour in zip(points, names, at, boxes, colours, strict=True):
-        offset = ((box.left + box.right) / 2 - x, (box.bottom + box.top) / 2 - y)
+        offset = (box.centre[0] - x, box.centre[1] - y)
+        near = box.overlaps(_centred(x, y, 2.1 * REACH, 2.1 * REACH))
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": REACH}
         axes.annotate(
             name,
             point,
@@ -66,29 +84,44 @@ def label_points(
             fontsize=FONT_SIZE,
             color=colour,
             path_effects=[withStroke(linewidth=2, foreground="white")],  # over lines
+            arrowprops=None if near else leader,
             zorder=5,
         )
 
 
 def place_labels(
-    at: Sequence[tuple[float, float]],
-    sizes: Sequence[tuple[float, float]],
+    at: Sequence[Point],
+    sizes: Sequence[Point],
     area: Box,
-    markers: Sequence[tuple[float, float]],
+    markers: Sequence[Point],
+    strokes: Sequence[Point] = (),
 ) -> list[Box]:
-    """A box for each label: the first candidate inside `area` that is free, else the first candidate."""
-    taken = [_centred(x, y, 2 * REACH, 2 * REACH) for x, y in markers]
-    boxes = []
+    """A box for each label: the first of the candidates inside `area` that cover the fewest markers and labels, whose
+    leaders cross the fewest labels, and that cover the fewest of `strokes`, points along lines."""
+    covered = [_centred(x, y, 2 * REACH, 2 * REACH) for x, y in markers]
+    drawn = [_centred(x, y, 2 * STROKE, 2 * STROKE) for x, y in strokes]
+    boxes: list[Box] = []
     for (x, y), (width, height) in zip(at, sizes, strict=True):
         candidates = [
             _centred(x + dx * (reach + width / 2), y + dy * (reach + height / 2), width, height)
             for reach in (REACH * distance for distance in DISTANCES)
             for dx, dy in DIRECTIONS
         ]
-        free = (box for box in candidates if box.inside(area) and not any(box.overlaps(other) for other in taken))
-        boxes.append(next(free, candidates[0]))
-        taken.append(boxes[-1])
+
+        def cost(box: Box, point: Point = (x, y)) -> tuple[int, ...]:
+            crossed = sum(_centred(*place, 0, 0).covers(boxes) for place in _along([point, box.centre]))
+            return not box.inside(area), box.covers([*covered, *boxes]), crossed, box.covers(drawn)
+
+        boxes.append(min(candidates, key=cost))
     return boxes
+
+
+def _along(line: Sequence[Point]) -> Iterator[Point]:
+    """Points of a line, close enough that no label fits between two of them."""
+    for (x0, y0), (x1, y1) in pairwise(line):
+        pieces = max(1, math.ceil(math.hypot(x1 - x0, y1 - y0) / (2 * STROKE)))
+        for piece in range(pieces + 1):
+            yield x0 + (x1 - x0) * piece / pieces, y0 + (y1 - y0) * piece / pieces
 
 
 def _centred(x: float, y: float, width: float, height: float) -> Box:

@@ -51,7 +51,8 @@ def scatter_figure(dataset: str, scores: pd.DataFrame, across: Abscissa) -> Figu
             named = points[points["label"] != ""]
             places = list(zip(named["x"], named["y"], strict=True))
             others = list(zip(points["x"], points["y"], strict=True))
-            label_points(axes, places, list(named["label"]), [ink(method) for method in named["method"]], others)
+            inks = [ink(method) for method in named["method"]]
+            label_points(axes, places, list(named["label"]), inks, others, _lines(points))
         return figure
 
 
@@ -65,6 +66,14 @@ def _points(robust: pd.DataFrame, scores: pd.DataFrame, across: Abscissa) -> pd.
     main = points["run"] == "main"
     points["label"] = [_label(row, bool(is_main)) for row, is_main in zip(points.to_dict("records"), main, strict=True)]
     return points.sort_values("run", key=lambda run: run != "main", kind="stable")
+
+
+def _lines(points: pd.DataFrame) -> list[list[tuple[float, float]]]:
+    """All that is drawn through the points: the lines that join them and their error bars."""
+    joined = points[points["joined"]].sort_values("strength").groupby("method", sort=False)
+    through = [list(zip(own["x"], own["y"], strict=True)) for _, own in joined]
+    bars = points[~points["replica"]].to_dict("records")
+    return through + [[(bar["x"], bar["y"] + sign * 100 * bar["error"]) for sign in (-1, 1)] for bar in bars]
 
 
 def _label(row: dict[Hashable, Any], main: bool) -> str:

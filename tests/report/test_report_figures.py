@@ -103,6 +103,23 @@ def test_labels_cover_neither_each_other_nor_the_points():
     assert boxes[3].right < 195  # at the right edge the label stands on the left
 
 
+def test_a_label_stands_off_the_lines_where_it_can():
+    area, at, size = Box(0, 0, 200, 200), [(100.0, 100.0)], [(40.0, 10.0)]
+    (free,) = place_labels(at, size, area, at)
+    line = [(x, 100.0) for x in range(100, 150, 3)]  # to the right, where the label would stand
+    (beside,) = place_labels(at, size, area, at, line)
+    assert any(free.left < x < free.right and free.bottom < y < free.top for x, y in line)
+    assert not any(beside.left < x < beside.right and beside.bottom < y < beside.top for x, y in line)
+
+
+def test_no_label_stands_between_another_and_its_point():
+    strip = Box(0, 0, 200, 20)  # too low for labels above or below a point
+    at = [(50.0, 10.0), (42.0, 10.0)]  # near the second one there is no room, further off on both sides
+    first, second = place_labels(at, [(10.0, 10.0)] * 2, strip, [*at, (30.0, 10.0)])
+    assert first.left > 50
+    assert second.right < 42
+
+
 @pytest.mark.parametrize("method", COLOURS)
 def test_labels_can_be_read(method):
     """WCAG 2 asks for 4.5; #767676 is the lightest grey that has it."""
