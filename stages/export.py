@@ -12,7 +12,7 @@ import click
 import torch
 
 from pag.evaluation.trained import load_trained
-from pag.foundation.artifacts import atomic_directory
+from pag.foundation.atomic import atomic_directory
 from pag.foundation.config.section import ConfigError, nearest
 from pag.images.dataset import load
 from pag.interchange import robustbench

@@ -7,7 +7,8 @@
 
 A preset (presets/<name>.yaml) names every method, dataset and architecture that it wants; what it does not name is
 not run. Keys of a conf that any preset changes have their usual value in presets/defaults.yaml. The arguments set all
-of that, whatever an earlier experiment left in params.yaml and conf/. The seeds remain those of params.yaml.
+of that, whatever an earlier experiment left in params.yaml and conf/, and no key that says it already: written out, a
+default looks to DVC like a change. The seeds remain those of params.yaml.
 """
 
 import re
@@ -17,7 +18,7 @@ from typing import Any
 import click
 from pydantic import Field, model_validator
 
-from pag.foundation.config.conf import load_conf
+from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.params import Params
 from pag.foundation.config.section import ConfigError, Section, check, load, nearest, read_yaml
 from stages.shared.command import run_stage
@@ -115,8 +116,24 @@ def arguments(name: str, dataset: str | None = None, folder: Path = FOLDER) -> l
     values["raw"] = [name for name in values["datasets"] if load_conf(name).data.root is not None]
     settings = [f"{key}={_text(value)}" for key, value in values.items()]
     for changed, keys in preset.conf.items():  # ++ also sets a key that the file leaves at its default
-        settings += [f"conf/{changed}.yaml:++{key}={_text(value)}" for key, value in keys.items()]
+        settings += [f"conf/{changed}.yaml:++{key}={_text(value)}" for key, value in _news(changed, keys).items()]
     return [*(word for setting in settings for word in ("-S", setting)), "report"]
+
+
+def _news(dataset: str, keys: dict[str, Any]) -> dict[str, Any]:
+    """Those of `section.key: value` that conf/<dataset>.yaml does not say yet."""
+    path = Path("conf") / f"{dataset}.yaml"
+    content = read_yaml(path)
+    for key, value in keys.items():
+        section, name = key.split(".")
+        content[section][name] = value
+    before, after = load_conf(dataset), check(Conf, content, f"{path} with the preset")
+
+    def differs(key: str) -> bool:
+        section, name = key.split(".")
+        return bool(getattr(getattr(before, section), name) != getattr(getattr(after, section), name))
+
+    return {key: value for key, value in keys.items() if differs(key)}
 
 
 def _text(value: Any) -> str:

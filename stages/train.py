@@ -16,7 +16,8 @@ import click
 from torch import Tensor, nn
 
 from pag.classifiers import build
-from pag.foundation.artifacts import atomic_directory, atomic_file, save_json, save_weights, sha256
+from pag.foundation.artifacts import save_json, save_weights, sha256
+from pag.foundation.atomic import atomic_directory, atomic_file
 from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of

@@ -14,7 +14,8 @@ from pag.diffusion.model.images import resize
 from pag.diffusion.model.trained import WEIGHTS, assemble
 from pag.diffusion.sampling import denoise_once, sample
 from pag.diffusion.training import TrainedDiffusion, train
-from pag.foundation.artifacts import atomic_directory, atomic_file, save_arrays, save_weights
+from pag.foundation.artifacts import save_arrays, save_weights
+from pag.foundation.atomic import atomic_directory, atomic_file
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.params import load_params

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.faults.bench import DROPOUT, LOST, TRACEBACK, Bench, Case, Finding, last_line, same
 from benchmarks.faults.forks import die_after, die_at_write, nothing, run
 from benchmarks.faults.workspace import Workspace
-from pag.foundation.artifacts import remove
+from pag.foundation.atomic import remove
 from pag.foundation.scratch import CHECKPOINT_MINUTES
 
 # command → the outs that DVC removes before it runs the stage

@@ -9,7 +9,7 @@ from torchvision.datasets.utils import download_url
 from pag.datasets.decoding import decode_splits
 from pag.datasets.source import Source, SourceError, raw_root
 from pag.datasets.tree import FileTree
-from pag.foundation.artifacts import atomic_file
+from pag.foundation.atomic import atomic_file
 from pag.foundation.config.data import DataConfig
 from pag.foundation.config.section import ConfigError
 

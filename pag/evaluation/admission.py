@@ -7,7 +7,6 @@ it doubtful is named in warnings.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, get_args
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from pag.evaluation.standard import DLR_CLASSES
 from pag.evaluation.wrapped import Rescaled
 from pag.foundation.allocator import out_of_memory
-from pag.foundation.config.section import Norm, check_radius
+from pag.foundation.config.section import Norm, check_radius, is_number
 
 LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
 MODERATE_LOGIT = 16.0  # the softmax of float32 has no gradient left from a margin of 104 on, and is coarse from 17 on
@@ -71,7 +70,7 @@ def checked_radii(radii: Mapping[Norm, Iterable[float]], pixels: int) -> dict[No
         if norm not in get_args(Norm):
             raise ValueError(f"radii have the norm {norm!r}: expected {' or '.join(get_args(Norm))}, as {example}")
         values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
-        if not values or not all(isinstance(eps, Real) and not isinstance(eps, bool) for eps in values):
+        if not values or not all(map(is_number, values)):
             raise ValueError(f"radii of {norm} are {given!r}: expected a list of numbers, as {example}")
         for eps in values:
             check_radius(norm, float(eps), "eps", pixels)

@@ -20,7 +20,7 @@ from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack,
 from pag.evaluation.foolbox import FoolboxResult, checked_attacks, evaluate_foolbox
 from pag.evaluation.standard import Budget
 from pag.evaluation.wrapped import Function
-from pag.foundation.config.section import Norm
+from pag.foundation.config.section import Norm, is_number
 from pag.foundation.processes import shared_out
 from pag.store.reader import GradientStore
 
@@ -82,7 +82,7 @@ def evaluate(
     if not isinstance(attack, Budget):
         raise ValueError(f"attack is {attack!r}: expected a Budget, such as quick() of pag.evaluation.standard")
     for name, number, least in (("batch_size", batch_size, 1), ("processes", processes, 1), ("seed", seed, 0)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        if not is_number(number) or not isinstance(number, int) or number < least:
             raise ValueError(f"{name} is {number!r}: expected a whole number from {least} on")
     cache = None if cache is None else Path(cache)
     network = model if isinstance(model, nn.Module) else Function(model)

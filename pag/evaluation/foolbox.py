@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from pag.evaluation.admission import admit, checked
 from pag.evaluation.autoattack import frozen
 from pag.evaluation.cache import Cache
-from pag.foundation.config.section import ConfigError, nearest
+from pag.foundation.config.section import ConfigError, is_number, nearest
 from pag.foundation.processes import shared_out
 from pag.foundation.seeding import derive_seed
 
@@ -125,7 +124,7 @@ def checked_attacks(attacks: Mapping[str, float | None]) -> dict[str, float | No
     for name, eps in attacks.items():
         if name not in ATTACKS:
             raise ConfigError(f"unknown Foolbox attack '{name}'{nearest(str(name), list(ATTACKS))}")
-        number = isinstance(eps, Real) and not isinstance(eps, bool) and 0 <= eps < torch.inf
+        number = is_number(eps) and 0 <= eps < torch.inf
         if eps is not None and not number:
             raise ValueError(f"the radius of {name} is {eps!r}: expected a number from 0 on, or None for any example")
     return dict(attacks)

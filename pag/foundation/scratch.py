@@ -28,7 +28,7 @@ import torch
 
 from pag.foundation import interrupts
 from pag.foundation.allocator import out_of_memory
-from pag.foundation.artifacts import locked, remove, write_bytes
+from pag.foundation.atomic import locked, remove, write_bytes
 from pag.foundation.processes import from_first, is_first, wait
 
 # Minutes between two states of a training, at most so much is lost. Not in params.yaml: it changes no result, so that

@@ -9,15 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pag.foundation.artifacts import (
-    REMAKE,
-    ArtifactError,
-    atomic_directory,
-    load_array,
-    load_json,
-    save_array,
-    save_json,
-)
+from pag.foundation.artifacts import REMAKE, ArtifactError, load_array, load_json, save_array, save_json
+from pag.foundation.atomic import atomic_directory
 
 SPLITS = ("train", "validation", "test")
 DESCRIPTION = "dataset.json"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pag.foundation.artifacts import atomic_directory
+from pag.foundation.atomic import atomic_directory
 from pag.foundation.config.conf import Conf
 from pag.foundation.config.params import Params
 from pag.report import tables

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from pag.foundation.artifacts import atomic_file
+from pag.foundation.atomic import atomic_file
 
 CONTRAST = 4.5  # of text against the page, WCAG 2's level AA
 DPI = 100  # of grids, whose tiles are drawn pixel by pixel

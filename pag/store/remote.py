@@ -23,7 +23,8 @@ import fsspec
 import google_crc32c
 import numpy as np
 
-from pag.foundation.artifacts import ArtifactError, atomic_file, locked, sha256, write_bytes
+from pag.foundation.artifacts import ArtifactError, sha256
+from pag.foundation.atomic import atomic_file, locked, write_bytes
 from pag.store.format.record import GROUP, Record, load_record
 from pag.store.format.shards import CRC_BYTES, DIRECTIONS, Layout, StreamedShards, close
 

@@ -16,7 +16,7 @@ import click
 from ruamel.yaml import YAML
 
 from pag.datasets.preparation import prepare
-from pag.foundation.artifacts import write_bytes
+from pag.foundation.atomic import write_bytes
 from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.conf import Conf
 from pag.foundation.config.data import DataConfig

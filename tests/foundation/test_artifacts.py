@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pag.foundation.artifacts import ArtifactError, atomic_directory, atomic_file, load_weights, require, save_weights
+from pag.foundation.artifacts import ArtifactError, load_weights, require, save_weights
+from pag.foundation.atomic import atomic_directory, atomic_file
 
 
 def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:

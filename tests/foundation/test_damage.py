@@ -13,11 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from pag.foundation import artifacts
+from pag.foundation import atomic
 from pag.foundation.artifacts import (
     ArtifactError,
-    atomic_directory,
-    atomic_file,
     load_array,
     load_arrays,
     load_json,
@@ -26,8 +24,8 @@ from pag.foundation.artifacts import (
     save_arrays,
     save_json,
     save_weights,
-    write_bytes,
 )
+from pag.foundation.atomic import atomic_directory, atomic_file, write_bytes
 from pag.foundation.scratch import Scratch
 
 CONTENT = {"arch": "cnn", "lambda": 0.5, "rows": [1, 2]}
@@ -171,7 +169,7 @@ def test_what_the_system_refuses_is_one_line(number: int, tmp_path: Path, monkey
     def refuse(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(artifacts.os, "fsync", refuse)
+    monkeypatch.setattr(atomic.os, "fsync", refuse)
     line = rf"a\.json cannot be written: {os.strerror(number)}; what was there before is untouched"
     with pytest.raises(OSError, match=line):
         save_json(tmp_path / "a.json", 2)
@@ -186,7 +184,7 @@ def test_another_error_of_the_block_stays_what_it_is(tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from pag.foundation.artifacts import atomic_directory, atomic_file
+from pag.foundation.atomic import atomic_directory, atomic_file
 with atomic_directory(Path(sys.argv[1]) / "folder") as folder, atomic_file(Path(sys.argv[1]) / "a[1].json") as file:
     (folder / "half").write_text("half")
     file.write_text("half")

@@ -270,6 +270,8 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
         ({"model": Linear().half()}, "the model's weights torch.float16: expected both float32 or both float64"),
         ({"class_gradients": torch.full((2, 1, 1, 2, 2), torch.nan)}, "class_gradients hold NaN or infinity"),
         ({"weight": -1.0}, "weight is -1.0: expected λ"),
+        ({"weight": "0.5"}, "weight is '0.5': expected λ"),
+        ({"weight": True}, "weight is True: expected λ"),
         ({"weight": torch.nan}, "weight is nan: expected λ"),
         ({"weight": float("inf")}, "weight is inf: expected λ"),
     ],

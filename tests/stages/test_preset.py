@@ -94,6 +94,14 @@ def test_set_leaves_the_files_as_an_experiment_does(workspace: Workspace, monkey
     assert workspace.run(monkeypatch, "preset", "table4", "--set") == 1
 
 
+def test_what_the_conf_says_already_is_not_written_out(workspace: Workspace) -> None:
+    path = workspace.folder / "conf/digits.yaml"
+    expected = read_yaml(path)
+    expected["evaluation"]["images"] = None
+    apply(arguments("digits-seeds"))
+    assert read_yaml(path) == expected  # no `foolbox: null`, no `split: test`
+
+
 def test_the_seeds_remain(workspace: Workspace) -> None:
     workspace.set("training_seed", 7, "params.yaml")
     apply(arguments("table1"))

@@ -8,8 +8,9 @@ import difflib
 import math
 import reprlib
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -182,6 +183,11 @@ def _may_be_null(model: type[Section], location: tuple[int | str, ...]) -> bool:
         return type(None) in get_args(_annotation(model, location[-1]))
     except (AttributeError, StopIteration):  # below a list or a mapping
         return False
+
+
+def is_number(given: object) -> TypeGuard[float]:
+    """Of what a caller gives: Python counts True among the numbers."""
+    return isinstance(given, Real) and not isinstance(given, bool)
 
 
 def check_radius(norm: Norm, eps: float, key: str = "eps", pixels: int | None = None) -> None:

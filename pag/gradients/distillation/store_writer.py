@@ -16,7 +16,7 @@ import torch
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from pag.foundation.artifacts import atomic_directory
+from pag.foundation.atomic import atomic_directory
 from pag.foundation.processes import count, from_first, is_first, share, shared_out
 from pag.foundation.scratch import Scratch
 from pag.gradients.distillation.kept_shards import KeptShards, Opened, Written, shards_folder, spans_of

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pag.classifiers.compiled import evaluate
 from pag.classifiers.double_backward import fast_double_backward
 from pag.classifiers.input_gradients import cosine, input_gradients
-from pag.foundation.config.section import GradientOf
+from pag.foundation.config.section import GradientOf, is_number
 from pag.training.batch import Batch
 
 
@@ -70,8 +70,8 @@ def alignment_loss(
     Raises ValueError in one line for other shapes, types or ranges; of classes that the model does not have, PyTorch
     speaks.
     """
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"weight is {weight}: expected λ, a finite number from 0 on")
+    if not is_number(weight) or not 0 <= weight < math.inf:
+        raise ValueError(f"weight is {weight!r}: expected λ, a finite number from 0 on")
     if gradient_of not in get_args(GradientOf):
         raise ValueError(f"gradient_of is {gradient_of!r}: expected {' or '.join(get_args(GradientOf))}")
     if not isinstance(class_gradients, Tensor):

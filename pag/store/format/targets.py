@@ -12,7 +12,7 @@ from typing import Any
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from pag.foundation.artifacts import atomic_directory
+from pag.foundation.atomic import atomic_directory
 from pag.images.fixed_targets import FixedTargets
 from pag.store.format.record import describe, fingerprint, save_record
 
