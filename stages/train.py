@@ -59,6 +59,8 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
         with progress(f"{run.name} on {images.name}", conf.classifier.epochs * len(batches), "steps") as told:
 
             def on_epoch(history: History) -> None:
+                if (machine := hardware(best_device())) not in history.machines:
+                    history.machines.append(machine)
                 if history.steps > told.done:
                     told.goes_on(history.steps)
                 if not history.rows:
@@ -165,7 +167,7 @@ def save(model: nn.Module, history: History, about: dict[str, Any], dataset: str
     with atomic_directory(paths.classifier(*names)) as folder:
         digest = save_weights(folder / "weights.safetensors", model.state_dict(), about)
     identity = {"dataset": dataset, "arch": about["arch"], "run": about["method"], "weights_sha256": digest}
-    timings = {**identity, **history.timings(), "train_hardware": hardware(best_device())}
+    timings = {**identity, **history.timings(), "train_hardware": ", then ".join(history.machines)}
     save_json(paths.timings(*names), timings, sealed=True)
 
 

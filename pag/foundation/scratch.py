@@ -187,7 +187,8 @@ def _remove(folder: Path) -> None:
 
 
 def _libraries() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+    deterministic = "deterministic" if torch.are_deterministic_algorithms_enabled() else ""  # PAG_STRICT
+    versions = {"python": platform.python_version(), "kernels": deterministic}
     for name in LIBRARIES:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -83,7 +83,7 @@ def _rows(measured: Measured) -> Iterator[tuple[str, float]]:
     yield "clean accuracy", measured.metrics["clean_accuracy"]
     for norm, radii in measured.metrics["robust_accuracy"].items():
         for eps, value in radii.items():
-            yield f"robust accuracy, {NORMS[norm]} {_radius(float(eps))}", value
+            yield f"robust accuracy, {NORMS[norm]} {_radius(float(eps))}{measured.mark}", value
 
 
 def _radius(eps: float) -> str:

@@ -9,7 +9,16 @@ from torch import nn
 from pag.foundation.artifacts import ArtifactError, load_json
 from pag.images.dataset import ImageDataset
 
-KEYS = ("weights_sha256", "clean_accuracy", "robust_accuracy", "n_clean", "n_examples", "attack", "data_note")
+KEYS = (
+    "weights_sha256",
+    "clean_accuracy",
+    "robust_accuracy",
+    "n_clean",
+    "n_examples",
+    "split",
+    "attack",
+    "data_note",
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,16 @@ class Measured:
         """What a reader must know beside a robust accuracy."""
         metrics = self.metrics
         attack = "standard AutoAttack" if metrics["attack"] is None else str(metrics["attack"])
-        images = f"{metrics['n_examples']} class-balanced images drawn by seed"
+        count, split = metrics["n_examples"], metrics["split"]
+        some = f"{count} class-balanced {split} images drawn by seed"
+        images = f"all {count} {split} images" if count == len(self.images.split(split)) else some
         return "; ".join([f"{attack} on {images}", *([metrics["data_note"]] if metrics["data_note"] else [])])
+
+    @property
+    def mark(self) -> str:
+        """Beside the name of a number that is there to choose by, and no result."""
+        a_result = self.metrics["attack"] is None and self.metrics["split"] == "test"
+        return "" if a_result else " (no result, to choose by)"
 
     def config(self) -> dict[str, Any]:
         """What tells the model from others, for JSON."""

@@ -44,7 +44,8 @@ if __name__ == "__main__":
 def export(folder: Path, measured: Measured) -> None:
     """Write the model folder of `classifier.save_folder`, the module and model_info/<dataset>/<norm>/<name>.json.
 
-    Raises ConfigError, one line, for a data set or radii that RobustBench does not have.
+    Raises ConfigError, one line, for a data set or radii that RobustBench does not have, and for
+    numbers that are no results.
     """
     dataset, infos = benchmark_dataset(measured), model_infos(measured)
     save_folder(folder, measured.model, measured.config(), model_card(measured))
@@ -73,6 +74,8 @@ def model_infos(measured: Measured) -> dict[str, dict[str, Any]]:
     What it asks of a publication is left null. `reported` is our number and not the benchmark's, on the images that the
     footnote says; autoattack_acc is for `benchmark` to fill in.
     """
+    if measured.mark:
+        raise ConfigError(f"{measured.name} has no results: expected those of the standard attack on test images")
     infos = {}
     for norm, (eps, written) in RADII.items():
         value = measured.metrics["robust_accuracy"].get(norm, {}).get(str(eps))

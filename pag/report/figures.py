@@ -79,7 +79,7 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
             yield from _sweeps(dataset, arch, results, home)
     if results.toy is not None:
         toy = arrays.read_toy(folder / "arrays" / "toy.npz")
-        caption = "Predicted class of the toy networks over the plane, with the test points (the paper's Figure 4)."
+        caption = "Predicted class of the first seed's networks over the plane, with test points (the paper's Figure 4)."
         alt = "Two maps of the plane: the border that vanilla draws between the classes, and the one that NN draws."
         yield Illustration("toy", "toy", caption, toy_figure(toy), "map", alt)
 
@@ -128,8 +128,8 @@ def _scatters(dataset: str, scores: pd.DataFrame) -> Iterator[Illustration]:
         return
     points = (
         "Robust accuracy at the smallest radius of each norm against {}. A point per run, the small ones are variants; "
-        "a line joins the runs of a method over its weight, which stands beside them. Bars are one standard error; "
-        "further training seeds of a main run have none."
+        "a line joins the runs of a method over its weight, which stands at its ends and at the main run. Bars are one "
+        "standard error; further training seeds of a main run have none."
     )
     drawn = scatter_figure(dataset, scores, CLEAN)
     alt = f"Scatter plots of the {dataset} runs: robust accuracy over {{}}, a panel per norm."
@@ -146,8 +146,8 @@ def _curves(dataset: str, arch: str, results: Results) -> Iterator[Illustration]
     runs = with_curves([run for run in results.runs if (run.dataset, run.arch) == (dataset, arch)])
     if runs:
         caption = (
-            f"Accuracy over the radius of a quick attack ({arch}, {runs[0].metrics.n_examples} images): it bounds "
-            "AutoAttack's accuracy from above, and is for the shape of the curves."
+            f"Accuracy over the radius of a quick attack ({arch}, {runs[0].metrics.n_examples} images), as a "
+            "rule at or above AutoAttack's accuracy; it is for the shape of the curves."
         )
         alt = f"Accuracy of the {dataset} runs over the radius of the attack, a panel per norm, a curve per method."
         drawn = curves_figure(dataset, arch, runs)

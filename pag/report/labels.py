@@ -97,10 +97,11 @@ def place_labels(
     strokes: Sequence[Point] = (),
 ) -> list[Box]:
     """A box for each label: the first of the candidates inside `area` that cover the fewest markers and labels, whose
-    leaders cross the fewest labels, and that cover the fewest of `strokes`, points along lines."""
+    leaders cross the fewest labels and leaders, and that cover the fewest of `strokes`, points along lines."""
     covered = [_centred(x, y, 2 * REACH, 2 * REACH) for x, y in markers]
     drawn = [_centred(x, y, 2 * STROKE, 2 * STROKE) for x, y in strokes]
     boxes: list[Box] = []
+    leaders: list[Box] = []
     for (x, y), (width, height) in zip(at, sizes, strict=True):
         candidates = [
             _centred(x + dx * (reach + width / 2), y + dy * (reach + height / 2), width, height)
@@ -109,10 +110,12 @@ def place_labels(
         ]
 
         def cost(box: Box, point: Point = (x, y)) -> tuple[int, ...]:
-            crossed = sum(_centred(*place, 0, 0).covers(boxes) for place in _along([point, box.centre]))
-            return not box.inside(area), box.covers([*covered, *boxes]), crossed, box.covers(drawn)
+            crossed = sum(_centred(*place, 0, 0).covers([*boxes, *leaders]) for place in _along([point, box.centre]))
+            return not box.inside(area), box.covers([*covered, *boxes, *leaders]), crossed, box.covers(drawn)
 
-        boxes.append(min(candidates, key=cost))
+        best = min(candidates, key=cost)
+        boxes.append(best)
+        leaders += [_centred(*place, 2 * STROKE, 2 * STROKE) for place in _along([(x, y), best.centre])]
     return boxes
 
 

@@ -127,6 +127,7 @@ def _figure5(scores: pd.DataFrame) -> list[Table]:
     published = paper.load_paper()["figure5"]
     block = Block("cifar10", published["arch"], (), (L2, CIFAR))
     swept = scores[(scores["run"] == "sweep") & (scores["measure"] == "robust") & (scores["arch"] == block.arch)]
+    swept = swept[swept["method"] == "sbg"]
     swept = swept[swept["dataset"].isin(_datasets(block, swept))]
     if swept.empty:
         return []

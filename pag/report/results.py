@@ -1,4 +1,4 @@
-"""Reading the metrics of an experiment into one tidy table of scores.
+"""Reading the records of an experiment into one tidy table of scores.
 
 The methods come from params.yaml, never from what lies in the folder: a result that an earlier experiment left behind
 is not read.
@@ -75,7 +75,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the metrics folder says about the experiment of params.yaml."""
+    """Everything that the records say about the experiment of params.yaml."""
 
     runs: tuple[Run, ...]  # the methods of params.yaml
     variants: tuple[Run, ...]

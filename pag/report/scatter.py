@@ -63,8 +63,8 @@ def _points(robust: pd.DataFrame, scores: pd.DataFrame, across: Abscissa) -> pd.
     points = points.assign(strength=points["weight"].fillna(points["penalty"])).dropna(subset=["x", "y"])
     over_weight = points["run"].isin(["main", "sweep"]) | points["penalty"].notna()
     points["joined"] = over_weight & points["strength"].notna() & ~points["replica"]
-    main = points["run"] == "main"
-    points["label"] = [_label(row, bool(is_main)) for row, is_main in zip(points.to_dict("records"), main, strict=True)]
+    ends = points[points["joined"]].groupby("method")["strength"].agg(["min", "max"])
+    points["label"] = [_label(row, ends) for row in points.to_dict("records")]
     return points.sort_values("run", key=lambda run: run != "main", kind="stable")
 
 
@@ -76,10 +76,13 @@ def _lines(points: pd.DataFrame) -> list[list[tuple[float, float]]]:
     return through + [[(bar["x"], bar["y"] + sign * 100 * bar["error"]) for sign in (-1, 1)] for bar in bars]
 
 
-def _label(row: dict[Hashable, Any], main: bool) -> str:
-    if main:
-        return method_name(str(row["method"]))
-    return radius(float(row["strength"])) if row["joined"] else ""
+def _label(row: dict[Hashable, Any], ends: pd.DataFrame) -> str:
+    """A main run's method; of a line over the weight, those of its ends and of the main run on it."""
+    method, main = str(row["method"]), row["run"] == "main"
+    weight = ""
+    if row["joined"] and (low := ends["min"][method]) != (high := ends["max"][method]):
+        weight = radius(float(row["strength"])) if main or row["strength"] in (low, high) else ""
+    return f"{method_name(method)} {weight}".strip() if main else weight
 
 
 def _scatter(axes: Axes, points: pd.DataFrame, across: Abscissa) -> None:

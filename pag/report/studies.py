@@ -28,12 +28,14 @@ class Setting:
     weight: float | None
     penalty: float | None
     classes_per_image: int | str | None
+    of_logits: bool
     name: str | None  # of a variant that is neither a sweep's nor a study's
 
     @classmethod
     def of(cls, run: Run) -> "Setting":
         metrics, name = run.metrics, run.variant if run.study == "other" else None
-        return cls(run.method, metrics.alignment_weight, run.penalty, metrics.classes_per_image, name)
+        of_logits = metrics.gradient_of == "logit"
+        return cls(run.method, metrics.alignment_weight, run.penalty, metrics.classes_per_image, of_logits, name)
 
 
 def study_tables(runs: Sequence[Run], scores: pd.DataFrame) -> list[Table]:
@@ -76,8 +78,8 @@ def _cells(runs: Sequence[Run], scores: pd.DataFrame) -> tuple[list[str], list[l
         cells += [_spread(attacked[(attacked["norm"] == norm) & (attacked["eps"] == eps)]) for norm, eps in models]
         seeds = ", ".join(str(run.metrics.seed) for run in members)
         sizes = [str(members[0].metrics.n_clean), str(members[0].metrics.n_examples)]
-        name = method_name(setting.method) + ("" if setting.penalty is None else f" {setting.penalty:.3g}")
-        name += f" ({setting.name})" if setting.name else ""
+        name = method_name(setting.method) + ("" if setting.penalty is None else f" {radius(setting.penalty)}")
+        name += f" ({setting.name})" if setting.name else " of logits" if setting.of_logits else ""
         weight = "" if setting.weight is None else f"{setting.weight:g}"
         count = "" if setting.classes_per_image is None else str(setting.classes_per_image)
         alignment = _cosine(own[own["measure"] == "alignment"])
@@ -127,6 +129,7 @@ def weight_figure(dataset: str, arch: str, method: str, scores: pd.DataFrame) ->
             axes.legend(loc="best", fontsize=8, handlelength=3.5)
         _line(panels[-1], rows[rows["measure"] == "alignment"], method, 1, None, "-")
         panels[-1].set(title="Alignment", ylabel="mean cosine with SBG")
+        panels[-1].set_ylim(bottom=min(0.0, panels[-1].get_ylim()[0]))  # a small rise does not fill the panel
         smallest = min((weight for weight in weights if weight > 0), default=1.0)
         for axes in panels:
             axes.set_xscale("symlog", linthresh=smallest, linscale=0.3)

@@ -32,6 +32,7 @@ class History:
     steps: int = 0
     seconds: float = 0.0  # of the steps; validation and saving are not counted
     seconds_waited: float = 0.0  # for data
+    machines: list[str] = field(default_factory=list)  # where it ran, in words, as the caller names them
 
     def timings(self) -> dict[str, float]:
         return {

@@ -118,6 +118,18 @@ def test_a_failure_keeps_the_folder_and_success_removes_it(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_kernels_that_are_not_strict_leave_nothing_to_a_strict_run(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), open_scratch(tmp_path, "work", {}) as scratch:
+        scratch.save("state", 1)
+        raise KeyError
+    torch.use_deterministic_algorithms(True)
+    try:
+        with open_scratch(tmp_path, "work", {}) as strict:
+            assert strict.load("state") is None
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_an_outer_project_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC sets DVC_ROOT for a queued experiment's copy; a stage of another project passes its own on."""
     copy, project, outer = tmp_path / "p/.dvc/tmp/exps/a", tmp_path / "o/inner", tmp_path / "o"

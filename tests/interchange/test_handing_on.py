@@ -20,6 +20,7 @@ from pag.foundation.artifacts import ArtifactError, save_json, save_weights
 from pag.foundation.config.section import ConfigError
 from pag.images.dataset import ImageDataset, Split
 from pag.interchange import robustbench as our_robustbench
+from pag.interchange.card import model_card
 from pag.interchange.classifier import load_folder
 from pag.interchange.measured import Measured, load_metrics
 
@@ -29,6 +30,7 @@ METRICS: dict[str, Any] = {
     "robust_accuracy": {"Linf": {str(4 / 255): 0.4, str(RADIUS): 0.276}, "L2": {"0.5": 0.462, "1.0": 0.25}},
     "n_clean": 10_000,
     "n_examples": 500,
+    "split": "test",
     "attack": None,
     "data_note": "JPEG copy",
 }
@@ -76,6 +78,16 @@ def test_a_model_folder_gives_the_same_logits_and_says_what_it_is(exported: tupl
     assert "| robust accuracy, L∞ 8/255 | 27.6 |" in card and "standard AutoAttack on 500" in card
 
 
+@pytest.mark.parametrize("changes", [{"attack": "quick attack"}, {"split": "validation"}])
+def test_numbers_to_choose_by_are_no_results(changes: dict[str, Any], tmp_path: Path) -> None:
+    card = model_card(measured(tmp_path, some_images(), **changes))
+    assert "robust accuracy, L2 0.5 (no result, to choose by)" in card and "robust accuracy, L2 0.5\n" not in card
+
+
+def test_all_images_are_not_called_drawn(tmp_path: Path) -> None:
+    assert measured(tmp_path, some_images(), n_examples=20).measured_on.startswith("standard AutoAttack on all 20 test")
+
+
 def test_the_hub_reads_the_card(exported: tuple[Path, Measured]) -> None:
     from huggingface_hub import ModelCard
 
@@ -103,7 +115,7 @@ def test_model_infos_are_robustbenchs(exported: tuple[Path, Measured]) -> None:
     folder, _ = exported
     info = json.loads((folder / "model_info/cifar10/Linf/cifar10-tiny-cnn-sbg.json").read_text())
     assert (info["eps"], info["clean_acc"], info["reported"]) == ("8/255", "73.18", "27.60")
-    assert info["footnote"] == ("Reported: standard AutoAttack on 500 class-balanced images drawn by seed; JPEG copy.")
+    assert info["footnote"] == ("Reported: standard AutoAttack on 500 class-balanced test images drawn by seed; JPEG copy.")
     assert json.loads((folder / "model_info/cifar10/L2/cifar10-tiny-cnn-sbg.json").read_text())["reported"] == "46.20"
 
 
@@ -113,6 +125,8 @@ def test_model_infos_are_robustbenchs(exported: tuple[Path, Measured]) -> None:
         (some_images("digits"), {}, "digits is neither"),
         (some_images(shape=(3, 8, 8)), {}, "cifar10-tiny is neither"),
         (some_images(), {"robust_accuracy": {"L2": {"1.0": 0.2}}}, "neither Linf 8/255 nor L2 0.5"),
+        (some_images(), {"attack": "quick attack"}, "cifar10-tiny-cnn-sbg has no results"),
+        (some_images(), {"split": "validation"}, "cifar10-tiny-cnn-sbg has no results"),
     ],
 )
 def test_what_robustbench_does_not_have_is_refused(

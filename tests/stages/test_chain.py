@@ -10,7 +10,7 @@ import pytest
 import torch
 from workspace import Workspace
 
-from pag.foundation.artifacts import load_arrays
+from pag.foundation.artifacts import load_arrays, load_json
 from pag.foundation.config.section import read_yaml
 from pag.images.dataset import load
 
@@ -174,6 +174,7 @@ def test_a_curve_is_there_while_training_runs(
     workspace.set(key, 4)
     path = tmp_path / "results/curves/digits" / curve
     path.unlink()
+    monkeypatch.setenv("PAG_CHECKPOINT_MINUTES", "0")
 
     def fails_at_the_fourth(*arguments: Any) -> Any:
         calls.append(1)
@@ -188,7 +189,11 @@ def test_a_curve_is_there_while_training_runs(
         assert workspace.run(monkeypatch, *stage) == 1
     so_far = path.read_text()
     assert len(so_far.splitlines()) >= 3  # the header and two points
+    monkeypatch.setattr(f"stages.{stage[0]}.hardware", lambda device: "another machine", raising=False)
     assert workspace.run(monkeypatch, *stage) == 0
+    if stage[0] == "train":
+        timings = load_json(tmp_path / "results/timings/digits/cnn/vanilla.json", sealed=True)
+        assert timings["train_hardware"].endswith(", then another machine")  # else times of two are compared as of one
     assert path.read_text().startswith(so_far) and len(path.read_text().splitlines()) == 5
 
 

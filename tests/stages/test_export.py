@@ -71,6 +71,7 @@ def test_a_classifier_goes_out_with_its_numbers(
         "robust_accuracy": {"L2": {"0.5": 0.5}},
         "n_clean": 40,
         "n_examples": 10,
+        "split": "test",
         "attack": None,
         "data_note": None,
     }

@@ -92,7 +92,7 @@ def _sections(group: Group, curves: pd.DataFrame) -> list[Section]:
     quick = charts.quick_charts(group)
     radii = "The images under attack, with the standard error; at 0 without an attack."
     if quick:
-        radii += " A quick attack bounds AutoAttack's accuracy from above, and is for the shape of the curves."
+        radii += " A quick attack is as a rule at or above AutoAttack's accuracy; it is for the shape of the curves."
     points = "A point per run, variants too: do classifiers whose gradients look like SBG resist attacks?"
     return _drawn(
         [
