@@ -98,6 +98,7 @@ def evaluate_run(
         **measured(found),
         "sanity": checks,
         "n_examples": len(attacked),
+        "split": config.split,
         "n_clean": len(split),
         "chance_accuracy": float(np.bincount(split.labels).max() / len(split)),
         "train_images": None if about["arch"] == EXTERNAL else len(images.train),

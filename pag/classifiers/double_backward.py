@@ -25,6 +25,8 @@ class fast_double_backward(TorchFunctionMode):  # noqa: N801 (a context manager,
 
     An input gradient taken with create_graph=True treats their parameters as constants and leaves them out (an
     autograd.Function cannot know which gradients were asked for); the backward pass through it fills them in.
+    A weight or bias that was computed may itself depend on the input (dynamic convolutions, as CondConv), a path that
+    would be lost: such a layer stays PyTorch's own, which is slower.
     """
 
     def __enter__(self) -> "fast_double_backward":
@@ -48,11 +50,16 @@ class fast_double_backward(TorchFunctionMode):  # noqa: N801 (a context manager,
         return func(*args, **kwargs)
 
 
+def _computed(*parameters: Tensor | None) -> bool:
+    """Whether one has a graph behind it. AOTAutograd's stand-in for a leaf has a grad_fn too, but nothing behind it."""
+    return any(p is not None and p.grad_fn is not None and p.grad_fn.next_functions for p in parameters)
+
+
 def _conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    if isinstance(padding, str):
+    if isinstance(padding, str) or _computed(weight, bias):  # before autocast's casts, which are computed too
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if torch.is_autocast_enabled(x.device.type):  # as autocast does for F.conv2d
         dtype = torch.get_autocast_dtype(x.device.type)
@@ -105,7 +112,7 @@ def _batch_norm(
     x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
     bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    if not training or weight is None:
+    if not training or weight is None or _computed(weight, bias):
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     return _BatchNorm.apply(x, weight, bias, running_mean, running_var, momentum, eps)  # type: ignore[no-untyped-call]
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from pag.evaluation.standard import DLR_CLASSES
-from pag.evaluation.wrapped import Rescaled
+from pag.evaluation.wrapped import Rescaled, require_differentiable
 from pag.foundation.allocator import out_of_memory
 from pag.foundation.config.section import Norm, check_radius, is_number
+from pag.foundation.seeding import own_random_state
 
 LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
 MODERATE_LOGIT = 16.0  # the softmax of float32 has no gradient left from a margin of 104 on, and is coarse from 17 on
@@ -47,6 +48,7 @@ def checked(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"got {len(images)} images and {len(labels)} labels: expected as many, at least one")
     if images.numel() == 0:
         raise ValueError(f"images have shape {tuple(images.shape)}: expected pixels")
+    require_differentiable(images, labels)
     if not images.isfinite().all():
         raise ValueError(f"{_rows(~images.isfinite())} images hold NaN or infinity: expected [0, 1], remove them")
     if images.min() < 0 or images.max() > 1:
@@ -98,7 +100,7 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise ValueError(f"the model's {name} is {parameter.dtype}: expected float32, call model.float()")
-    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+    with own_random_state(images.device):
         found = [look(model, batch) for batch in images.split(batch_size)]
         random, warnings = _company(model, images[: min(batch_size, COMPANY)])
     logits, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -24,6 +24,7 @@ def gradient_alignment(
     return torch.cat(cosines, dim=1).sum(1) / directed.sum(1)  # the cosine with a zero direction is 0
 
 
+@torch.enable_grad()  # wherever it is called
 def gradients_by_class(
     model: nn.Module, images: Tensor, num_classes: int, gradient_of: GradientOf = "log_softmax"
 ) -> Iterator[Tensor]:

@@ -31,6 +31,7 @@ from pag.evaluation.standard import (
     square_flag,
 )
 from pag.evaluation.workers import runner
+from pag.evaluation.wrapped import parameters_of
 from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.section import Norm
 from pag.foundation.processes import is_first, shared_out
@@ -139,8 +140,10 @@ def predict(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
 def frozen(model: nn.Module) -> Iterator[None]:
     """`model` in eval mode and without gradients for its parameters; afterwards everything is as it was."""
     training = {module: module.training for module in model.modules()}
-    trainable = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.eval().requires_grad_(False)
+    trainable = {parameter: parameter.requires_grad for parameter in parameters_of(model)}
+    model.eval()
+    for parameter in trainable:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from pag.evaluation.admission import SAME, look
 from pag.foundation.scratch import Scratch
 
 SAME_GRADIENT = 0.1  # of their norm: rounding may switch a unit of a ReLU network on or off
+_ROOMS = Path(__file__).parents[1]
 
 
 class Cache:
@@ -25,7 +26,7 @@ class Cache:
     def __init__(self, folder: Path, model: nn.Module, package: str) -> None:
         """package: the distribution that attacks; an outcome of another version of it is not taken up."""
         versions = f"{package} {importlib.metadata.version(package)} torch {torch.__version__}"
-        self._model, self._key = model, _digest(versions, repr(model), model.state_dict())
+        self._model, self._key = model, _digest(versions, _code(), repr(model), model.state_dict())
         self._scratch = Scratch(folder, {"model": self._key})
 
     def outcome(self, about: dict[str, Any], images: Tensor, attack: Callable[[], Any]) -> Any:
@@ -49,6 +50,12 @@ class Cache:
                 "of its own"
             )
         return kept["outcome"]
+
+
+def _code() -> str:
+    """A hash of the code that an outcome comes from: another version may attack in another way."""
+    files = [path for room in ("evaluation", "threat") for path in sorted(_ROOMS.joinpath(room).rglob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _digest(*parts: object) -> str:

@@ -66,10 +66,11 @@ def evaluate(
     """Measure `model` on exactly these images.
 
     model: maps images (B, C, H, W) in [0, 1] to logits (B, num_classes), float32, on any device. A module is attacked
-        in eval mode with frozen parameters, and left as it was; a function of a module in training mode is refused.
+        in eval mode with frozen parameters, and left as it was. Modules that a function
+        visibly calls are frozen too, and refused in training mode.
     images: (N, C, H, W) floats in [0, 1]; labels: (N,) integers, the classes. They are moved to the model's device.
     radii: norm ("L2" or "Linf") → radii in units of the pixel range [0, 1], in any order.
-    attack: AutoAttack's standard version, or ``quick()`` to choose values by; its numbers are no results.
+    attack: AutoAttack's standard version, or ``quick()`` (Foolbox too) to choose values by; its numbers are no results.
     foolbox: attack (a name of pag.evaluation.foolbox.ATTACKS) → radius in its own distance; None: smallest example.
     directions: (images, class_gradients) to `measure_alignment` with; the images need not be the attacked ones.
     batch_size: images attacked at once. seed: of the attacks' random numbers.
@@ -86,7 +87,7 @@ def evaluate(
             raise ValueError(f"{name} is {number!r}: expected a whole number from {least} on")
     cache = None if cache is None else Path(cache)
     network = model if isinstance(model, nn.Module) else Function(model)
-    device = _device_of(network, images)
+    device = device_of(network, images)
     images, labels = images.to(device), labels.to(device)
     # all that is asked for, before hours of attacks
     foolbox = checked_attacks(foolbox or {})
@@ -103,7 +104,7 @@ def evaluate(
         processes=processes if device.type == "cpu" else 1,
         budget=attack,
     )
-    steps = None if attack == STANDARD else attack.steps
+    steps = attack.steps if attack.short_foolbox else None
     others = evaluate_foolbox(
         network, images, labels, foolbox, batch_size=batch_size, seed=seed, cache=cache, quick_steps=steps
     )
@@ -139,7 +140,7 @@ def measure_alignment(
     return alignment
 
 
-def _device_of(network: nn.Module, images: Tensor) -> torch.device:
+def device_of(network: nn.Module, images: Tensor) -> torch.device:
     """Where the network is; without weights, where the images are."""
     return next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), images.device)
 
@@ -159,7 +160,7 @@ def _checked_directions(network: nn.Module, directions: Any) -> tuple[Tensor, Gr
         )
     images, _ = checked(images, torch.zeros(len(images), dtype=torch.long))
     with frozen(network):
-        classes = look(network, images[:1].to(_device_of(network, images)))[0].shape[1]
+        classes = look(network, images[:1].to(device_of(network, images)))[0].shape[1]
     given, expected = tuple(class_gradients.shape), (len(images), classes, *images.shape[1:])
     if given != expected:
         raise ValueError(
@@ -172,7 +173,7 @@ def _checked_directions(network: nn.Module, directions: Any) -> tuple[Tensor, Gr
 
 def _alignment(network: nn.Module, images: Tensor, class_gradients: GradientStore | Tensor) -> tuple[float | None, int]:
     """The mean cosine; None where the model's gradient is NaN on some images, and on how many."""
-    device = _device_of(network, images)
+    device = device_of(network, images)
 
     def cosines(rows: np.ndarray) -> Tensor:
         if isinstance(class_gradients, Tensor):

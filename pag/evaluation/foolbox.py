@@ -6,6 +6,7 @@ distance is measured here, on examples that we have checked, and an image counts
 example within it was found. The paper states no radii.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pag.evaluation.autoattack import frozen
 from pag.evaluation.cache import Cache
 from pag.foundation.config.section import ConfigError, is_number, nearest
 from pag.foundation.processes import shared_out
-from pag.foundation.seeding import derive_seed
+from pag.foundation.seeding import derive_seed, own_random_state
 
 Distance = Literal["L0", "L1", "L2"]
 _ORDER = {"L0": 0, "L1": 1, "L2": 2}
@@ -57,6 +58,7 @@ class FoolboxResult:
     distances: Tensor  # (N,) of the example found; 0 if misclassified as it is, inf if none was found
     eps: float | None  # None: any example counts
     warnings: list[str]
+    steps: int | None = None  # of a quick evaluation, in place of Foolbox's own budget: its numbers are no results
 
     @property
     def clean_accuracy(self) -> float:
@@ -108,9 +110,10 @@ def evaluate_foolbox(
             run = partial(_outcome, model, name, quick_steps=quick_steps, kept=kept)
             seeds = [derive_seed(seed, "foolbox", name, number) for number in range(len(batches))]
             outcomes = shared_out([partial(run, *batch, each) for batch, each in zip(batches, seeds, strict=True)])
-            messages = admitted.warnings + [message for outcome in outcomes for message in outcome["warnings"]]
+            found = [message for outcome in outcomes for message in outcome["warnings"]]
+            messages = admitted.warnings + [re.sub(r" \(\d+ / \d+\)", "", message) for message in found]  # of a batch
             distances = torch.cat([outcome["distances"] for outcome in outcomes])
-            results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)))
+            results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)), quick_steps)
     return results
 
 
@@ -136,8 +139,7 @@ def _outcome(
     """Distances and warnings of one attack on one batch, from the scratch folder if they are there."""
 
     def attack() -> dict[str, Any]:
-        cuda = [images.device] if images.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), warnings.catch_warnings(record=True) as caught:
+        with own_random_state(images.device), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.manual_seed(seed)
             distances = _distances(model, name, images, labels, quick_steps)
@@ -154,7 +156,8 @@ def _distances(model: nn.Module, attack: str, images: Tensor, labels: Tensor, qu
     name, make, budget = ATTACKS[attack]
     target = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
     given = {} if quick_steps is None else dict.fromkeys(budget, quick_steps)
-    returned, _, _ = make(**given)(target, images, labels, epsilons=None)
+    with torch.enable_grad():  # whatever the caller does without
+        returned, _, _ = make(**given)(target, images, labels, epsilons=None)
     examples = returned.clamp(0, 1)  # they leave the range by rounding; what is measured and classified is inside it
     with torch.no_grad():
         misclassified = model(images).argmax(dim=1) != labels

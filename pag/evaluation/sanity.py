@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pag.evaluation.autoattack import evaluate_autoattack, frozen
+from pag.evaluation.autoattack import frozen
+from pag.evaluation.evaluate import device_of, evaluate
 from pag.evaluation.standard import DLR_CLASSES, Budget
 from pag.foundation.config.section import Norm
 
@@ -34,13 +35,13 @@ def sanity_checks(
     processes: int = 1,
     cache: Path | None = None,
 ) -> list[SanityCheck]:
-    """Four checks per norm, each from runs of its own; the arguments are those of `evaluate_autoattack`.
+    """Four checks per norm, each from runs of its own; the arguments are those of `evaluate`.
 
     They take about as long as an evaluation at three radii: give them some of the images.
     """
 
     def accuracy(norm: Norm, eps: float, attacks: tuple[str, ...], steps: int = 100) -> float:
-        found = evaluate_autoattack(
+        found = evaluate(
             model,
             images,
             labels,
@@ -49,9 +50,9 @@ def sanity_checks(
             seed=seed,
             processes=processes,
             cache=cache,
-            budget=Budget(attacks, steps),
+            attack=Budget(attacks, steps),
         )
-        return found.by_norm[norm].robust_accuracy(eps)
+        return found.robust_accuracy[norm][eps]
 
     checks = []
     for norm, values in radii.items():
@@ -70,7 +71,7 @@ def sanity_checks(
 
         eps, once = ascending[len(ascending) // 2], by_radius[len(ascending) // 2]
         with frozen(model), torch.no_grad():
-            few_classes = model(images[:1]).shape[1] < DLR_CLASSES
+            few_classes = model(images[:1].to(device_of(model, images))).shape[1] < DLR_CLASSES
         white_box = ["apgd-ce", *([] if few_classes else ["apgd-t"]), "fab-t"]
         alone = {name: accuracy(norm, eps, (name,)) for name in (*white_box, "square")}
         weaker = any(alone[name] > alone["square"] + TOLERANCE for name in white_box)

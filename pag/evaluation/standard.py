@@ -21,6 +21,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor
 
+from pag.foundation.seeding import own_random_state
 from pag.threat.pgd import Model
 from pag.threat.threat_model import ThreatModel
 
@@ -51,12 +52,15 @@ class Budget:
     attacks: tuple[str, ...] = ATTACKS
     steps: int = 100  # of APGD; FAB has 100
     target_classes: int = TARGET_CLASSES
+    short_foolbox: bool = False  # Foolbox takes `steps` too, in place of its own budgets; of quick() alone
 
     def __post_init__(self) -> None:
         if not self.attacks:
             raise ValueError(f"attacks are empty: expected some of {', '.join(ATTACKS)}")
         if unknown := [name for name in self.attacks if name not in ATTACKS]:
             raise ValueError(f"attacks have {unknown[0]!r}: expected some of {', '.join(ATTACKS)}")
+        if len(set(self.attacks)) < len(self.attacks):
+            raise ValueError(f"attacks are {', '.join(self.attacks)}: expected each once")
         if self.steps < 1 or self.target_classes < 1:
             raise ValueError(f"{self.steps} steps, {self.target_classes} target classes: expected at least 1 of each")
 
@@ -72,7 +76,8 @@ class Budget:
 def quick(steps: int | None = None, target_classes: int | None = None) -> Budget:
     """For choosing values and for smoke tests; its numbers are no results. None: 20 steps, 9 target classes."""
     steps = 20 if steps is None else steps
-    return Budget(("apgd-ce", "apgd-t"), steps, TARGET_CLASSES if target_classes is None else target_classes)
+    target_classes = TARGET_CLASSES if target_classes is None else target_classes
+    return Budget(("apgd-ce", "apgd-t"), steps, target_classes, short_foolbox=True)
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def attack(model: Model, job: Job) -> Outcome:
     broken_by = torch.full_like(labels, SURVIVED)
     x_adv = images.clone()
     nearest = Nearest(images.clone(), torch.full(labels.shape, torch.inf, device=images.device))
-    with torch.no_grad(), _own_random_state(images.device), collected_flags() as warnings:
+    with torch.no_grad(), own_random_state(images.device), collected_flags() as warnings:
         for name, run in _attacks(model, job, nearest).items():
             subset = (broken_by == SURVIVED).nonzero().flatten()
             if len(subset) == 0:
@@ -127,7 +132,7 @@ def reliability_flags(model: Model, images: Tensor, labels: Tensor) -> list[str]
     """AutoAttack's checks of the defence: randomness, probabilities in place of logits, optimisation at inference."""
     tracer = sys.gettrace()  # the last check installs its own, which would end a debugger's or a coverage run
     checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # counters of the process, never reset by the library
-    with _own_random_state(images.device), collected_flags() as warnings:
+    with own_random_state(images.device), collected_flags() as warnings:
         try:
             checks.check_randomized(model, images, labels, bs=len(images), logger=_logger)
             checks.check_range_output(model, images, logger=_logger)
@@ -148,7 +153,7 @@ def square_flag(accuracy_before: float, accuracy_after: float) -> list[str]:
 
 def require_attacks(budget: Budget, num_classes: int) -> None:
     """Refuse a budget of which no attack can run on so few classes: nothing would break an image."""
-    if budget.attacks == ("apgd-t",) and num_classes < DLR_CLASSES:
+    if set(budget.attacks) == {"apgd-t"} and num_classes < DLR_CLASSES:
         raise ValueError(f"attacks are apgd-t alone, which needs {DLR_CLASSES} classes: the model has {num_classes}")
 
 
@@ -233,10 +238,3 @@ def _summary(messages: list[str]) -> list[str]:
     """Each kind of warning once: without the pointer to the library's file and without the number of images."""
     kinds = [re.sub(r"there are \d+ points", "there are points", text.split(" See ")[0]) for text in messages]
     return list(dict.fromkeys(kinds))
-
-
-@contextmanager
-def _own_random_state(device: torch.device) -> Iterator[None]:
-    """The attacks seed the global generators; give them back as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield

@@ -12,6 +12,7 @@ from pag.foundation.config.params import Params
 from pag.report import tables
 from pag.report.formats import METHOD_NAMES, REALIZATION_NAMES, Table, method_name
 from pag.report.judgement import Finding, judge
+from pag.report.metrics import Metrics
 from pag.report.paper import load_paper
 from pag.report.paper_tables import paper_tables
 from pag.report.results import Results, Run
@@ -62,7 +63,7 @@ class Content:
     findings: tuple[Finding, ...]
     paper: tuple[Table, ...]
     absent: tuple[str, ...]  # tables of the paper that were not run
-    flags: tuple[str, ...]  # what AutoAttack flagged as a reason to distrust a number
+    flags: tuple[str, ...]  # what AutoAttack, or a named attack of Foolbox, flagged as a reason to distrust a number
     notes: tuple[str, ...]  # how the attacks differ from the standard version
     sanity: tuple[tuple[str, bool, str], ...]  # run, passed, what was looked for and found
 
@@ -110,7 +111,7 @@ def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Cont
         tuple(judge(scores)),
         tuple(of_paper),
         tuple(absent),
-        tuple(f"{label(run)}: {flag}" for run in runs for flag in run.metrics.warnings),
+        tuple(f"{label(run)}: {flag}" for run in runs for flag in _flags(run.metrics)),
         tuple(dict.fromkeys(f"{run.dataset}: {note}" for run in runs for note in run.metrics.notes)),
         tuple(
             (label(r), check.passed, f"{check.name}: {check.detail}") for r in runs for check in r.metrics.sanity or ()
@@ -120,6 +121,17 @@ def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Cont
 
 def label(run: Run) -> str:
     return f"{run.dataset} / {run.arch} / {run.variant or method_name(run.method)}"
+
+
+def _flags(found: Metrics) -> list[str]:
+    """AutoAttack's, and Foolbox's without what both say of the network."""
+    own = [
+        f"Foolbox's {name}: {flag}"
+        for name, attack in found.foolbox.items()
+        for flag in attack.warnings
+        if flag not in found.warnings
+    ]
+    return found.warnings + own
 
 
 def _facts(params: Params, runs: Sequence[Run]) -> list[tuple[str, str]]:

@@ -79,7 +79,7 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
             yield from _sweeps(dataset, arch, results, home)
     if results.toy is not None:
         toy = arrays.read_toy(folder / "arrays" / "toy.npz")
-        caption = "Predicted class of the first seed's networks over the plane, with test points (the paper's Figure 4)."
+        caption = "Predicted class of the toy networks of one seed, with the test points (the paper's Figure 4)."
         alt = "Two maps of the plane: the border that vanilla draws between the classes, and the one that NN draws."
         yield Illustration("toy", "toy", caption, toy_figure(toy), "map", alt)
 

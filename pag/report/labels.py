@@ -109,9 +109,9 @@ def place_labels(
             for dx, dy in DIRECTIONS
         ]
 
-        def cost(box: Box, point: Point = (x, y)) -> tuple[int, ...]:
-            crossed = sum(_centred(*place, 0, 0).covers([*boxes, *leaders]) for place in _along([point, box.centre]))
-            return not box.inside(area), box.covers([*covered, *boxes, *leaders]), crossed, box.covers(drawn)
+        def cost(box: Box, point: Point = (x, y), written: Sequence[Box] = (*boxes, *leaders)) -> tuple[int, ...]:
+            crossed = sum(_centred(*place, 0, 0).covers(written) for place in _along([point, box.centre]))
+            return not box.inside(area), box.covers([*covered, *written]), crossed, box.covers(drawn)
 
         best = min(candidates, key=cost)
         boxes.append(best)

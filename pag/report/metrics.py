@@ -28,6 +28,7 @@ class FoolboxMetrics(_Record):
     clean_accuracy: Accuracy | None = None  # of the same images
     distance: str
     median_distance: float | None = None
+    warnings: list[str] = Field([])  # Foolbox's own, and what is doubtful about the network
 
 
 class SanityMetrics(_Record):
@@ -96,7 +97,7 @@ class ToyMetrics(_Record):
 
 
 def read_metrics(folder: Path, dataset: str, arch: str, run: str) -> Metrics:
-    """The metrics of a run in `folder`/metrics and, where its training took place here, its timings.
+    """The metrics of a run in `folder`/records and, where its training took place here, its timings.
 
     Raises ArtifactError when one is damaged, edited, or of another run, or when a robust accuracy is above the clean
     one of the same images or above that of a smaller radius.

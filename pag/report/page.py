@@ -119,8 +119,8 @@ def _figures(dataset: str, shown: Sequence[Illustration]) -> str:
 def _warnings(content: Content) -> str:
     """AutoAttack's flags, and apart from them our notes on how it was run."""
     flags = [f"- {flag}" for flag in content.flags]
-    intro = "What AutoAttack itself flagged as a reason to distrust one of its numbers:"
-    lines = ["## AutoAttack warnings", "", *([intro, "", *flags] if flags else ["AutoAttack flagged nothing."])]
+    intro = "What the attacks themselves flagged as a reason to distrust one of its numbers:"
+    lines = ["## Warnings of the attacks", "", *([intro, "", *flags] if flags else ["The attacks flagged nothing."])]
     if content.notes:
         lines += ["", "How the attacks differ from the standard version here:", ""]
         lines += [f"- {note}" for note in content.notes]

@@ -1,14 +1,18 @@
 """The fast path against PyTorch's own double backward: operator by operator, and whole architectures."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
+from timm.models._efficientnet_blocks import CondConvResidual
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from pag.classifiers import build
 from pag.classifiers.double_backward import fast_double_backward
+from pag.classifiers.input_gradients import input_gradients
 from pag.objectives.alignment.objective import Alignment
 from pag.training.batch import Batch
 
@@ -134,3 +138,45 @@ def test_bf16_autocast_keeps_the_direction() -> None:
         loss.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert F.cosine_similarity(*gradients, dim=0) > 0.999
+
+
+class Dynamic(nn.Module):
+    """A layer whose weight or bias is computed from its input."""
+
+    def __init__(self, layer: nn.Module, name: str) -> None:
+        super().__init__()
+        self.layer, self.name = layer, name
+        self.compute = nn.Linear(4, getattr(layer, name).numel())
+
+    def forward(self, x: Tensor) -> Tensor:
+        computed = self.compute(x.mean((0, 2, 3))).view_as(getattr(self.layer, self.name))
+        return functional_call(self.layer, {self.name: computed}, x)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Dynamic(nn.Conv2d(4, 4, 3), "weight"),
+        Dynamic(nn.Conv2d(4, 4, 3), "bias"),
+        Dynamic(nn.BatchNorm2d(4), "weight"),
+        Dynamic(nn.BatchNorm2d(4), "bias"),
+        CondConvResidual(4, 4, num_experts=2),
+    ],
+    ids=["kernel", "shift", "norm scale", "norm shift", "timm's CondConv"],
+)
+def test_the_path_through_computed_weights_counts(layer: nn.Module) -> None:
+    stem, head = nn.Conv2d(3, 4, 3, stride=2), (nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    model, g = nn.Sequential(stem, layer, *head).double(), torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=g, dtype=torch.float64) / 2
+    batch, found = random_batch(2, 2, torch.float64), []
+    for context, loss in ((nullcontext(), reference), (fast_double_backward(), fast)):
+        images = batch.images.clone().requires_grad_()
+        with context:
+            logits = model(images)
+        model.zero_grad()
+        loss(model, batch, 2.0).backward()
+        weights = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        found.append((input_gradients(logits, images, batch.target_classes, "logit"), weights))
+    for expected, actual in zip(*found, strict=True):
+        assert (actual - expected).norm() <= 1e-10 * expected.norm()

@@ -192,13 +192,31 @@ def test_fab_runs_once_and_its_distances_answer_for_larger_radii(small_budgets):
     assert set(nested.radius.tolist()) == {large}
 
 
-def test_the_attacks_are_those_of_the_standard_version_with_its_budgets():
-    standard_version = pyautoattack.AutoAttack(nn.Identity(), norm="L2", eps=0.5, version="standard")
-    assert tuple(standard_version.attacks_to_run) == ATTACKS
-    assert standard_version.apgd.n_iter == standard_version.apgd_targeted.n_iter == standard_version.fab.n_iter == 100
-    assert standard_version.apgd.n_restarts == standard_version.fab.n_restarts == 1
-    assert standard_version.apgd_targeted.n_target_classes == standard_version.fab.n_target_classes == 9
-    assert standard_version.square.n_queries == 5000
+def test_the_attacks_are_those_of_the_standard_version_with_its_budgets(monkeypatch):
+    """As they stand when they are called: each returns the images, so that the next one is called."""
+    ran = []
+
+    class Recorded(pyautoattack.AutoAttack):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.note(self.apgd, "perturb", loss="ce", n_iter=100, n_restarts=1)
+            self.note(self.apgd_targeted, "perturb", n_iter=100, n_restarts=1, n_target_classes=9)
+            self.note(self.fab, "attack_single_run", n_iter=100, n_restarts=1, n_target_classes=9)
+            self.note(self.square, "perturb", n_queries=5000, n_restarts=1, p_init=0.8)
+
+        def note(self, part, method, **expected):
+            def call(images, labels, **_):
+                ran.append(type(part).__name__)
+                found = {name: getattr(part, name) for name in ("norm", "eps", *expected)}
+                assert found == {"norm": "L2", "eps": 0.1, **expected}
+                return images
+
+            setattr(part, method, call)
+
+    monkeypatch.setattr(standard, "AutoAttack", Recorded)
+    classifier, images, labels = grey_images(2, 11)
+    attack(classifier, Job(ThreatModel("L2", 0.1), images, labels, 11, 0, ATTACKS, Budget()))
+    assert ran == ["APGDAttack", "APGDAttack_targeted", *["FABAttack_PT"] * 9, "SquareAttack"]
 
 
 @pytest.mark.parametrize("steps", [20, 100, 200])
@@ -466,3 +484,11 @@ def test_bad_arguments_are_refused_in_one_line():
     assert misclassified.robust_accuracy(0.1) == 0
     with pytest.raises(ValueError, match=r"eps = 0.2 was not attacked: expected one of 0.1"):
         misclassified.robust_accuracy(0.2)
+
+
+def test_a_budget_of_which_nothing_could_run_is_refused():
+    classifier, images, labels = grey_images(5, 3)
+    with pytest.raises(ValueError, match="attacks are apgd-t, apgd-t: expected each once"):
+        Budget(("apgd-t", "apgd-t"))
+    with pytest.raises(ValueError, match="attacks are apgd-t alone, which needs 4 classes: the model has 3"):
+        evaluate(classifier, images, labels, {"L2": [5.0]}, budget=Budget(["apgd-t"]))

@@ -6,7 +6,9 @@ import torch
 from linear_truth import distance_to_boundary, linear_classifier
 
 from pag.evaluation import foolbox
+from pag.evaluation.evaluate import evaluate
 from pag.evaluation.foolbox import ATTACKS, FoolboxResult, evaluate_foolbox
+from pag.evaluation.standard import Budget, quick
 from pag.foundation.config.section import ConfigError
 
 
@@ -114,3 +116,34 @@ def test_an_unknown_attack_is_refused_with_the_nearest_name():
     classifier, images, labels = problem()
     with pytest.raises(ConfigError, match=r"unknown Foolbox attack 'EADAtack', did you mean 'EADAttack'\?"):
         evaluate_foolbox(classifier, images, labels, {"EADAtack": 1.0}, batch_size=100, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("attack", "steps"), [(Budget(), None), (Budget(("apgd-ce",), 7), None), (Budget(steps=200), None), (quick(3), 3)]
+)
+def test_a_quick_evaluation_alone_shortens_the_attacks(attack, steps, monkeypatch, few_iterations):
+    given = []
+
+    def make(**budget):
+        given.append(budget)
+        return library.attacks.SaltAndPepperNoiseAttack(steps=1)
+
+    monkeypatch.setitem(ATTACKS, "SaltAndPepperNoiseAttack", ("L2", make, ("steps",)))
+    asked = {"attack": attack, "foolbox": {"SaltAndPepperNoiseAttack": None}}
+    found = evaluate(*problem(2), {"Linf": [0.01]}, **asked).foolbox["SaltAndPepperNoiseAttack"]
+    assert given == [{} if steps is None else {"steps": steps}]
+    assert found.steps == steps
+
+
+def test_a_warning_of_every_batch_is_named_once():
+    images, labels = torch.rand(5, 1, 6, 6), torch.zeros(5, dtype=torch.long)
+    name = "LinearSearchBlendedUniformNoiseAttack"
+
+    class Unmoved(torch.nn.Module):
+        def forward(self, images):
+            return torch.tensor([1.0, 0.0]) + 0 * images.flatten(1)[:, :2]
+
+    found = evaluate_foolbox(Unmoved(), images, labels, {name: None}, batch_size=3, seed=0)[name].warnings
+    assert [text for text in found if "draw" in text] == [
+        f"{name} failed to draw sufficient random inputs that are adversarial."
+    ]

@@ -58,16 +58,31 @@ HONEST = {("apgd-ce", "apgd-t"): 0.4, ("apgd-ce",): 0.5, ("apgd-t",): 0.45, ("fa
 def test_each_check_fails_by_its_own_number(
     monkeypatch: pytest.MonkeyPatch, changes: dict[tuple[float, str, int], float], failed: int | None
 ) -> None:
-    def fake(model, images, labels, radii, *, budget, **options):
+    def fake(model, images, labels, radii, *, attack, **options):
         ((norm, (eps,)),) = radii.items()
-        honest = 0.0 if eps == 0.5 else 0.5 if eps == 0.1 else HONEST[budget.attacks]
-        value = changes.get((eps, "+".join(budget.attacks), budget.steps), honest)
-        return SimpleNamespace(by_norm={norm: SimpleNamespace(robust_accuracy=lambda eps: value)})
+        honest = 0.0 if eps == 0.5 else 0.5 if eps == 0.1 else HONEST[attack.attacks]
+        value = changes.get((eps, "+".join(attack.attacks), attack.steps), honest)
+        return SimpleNamespace(robust_accuracy={norm: {eps: value}})
 
-    monkeypatch.setattr(sanity, "evaluate_autoattack", fake)
+    monkeypatch.setattr(sanity, "evaluate", fake)
     expected = [True] * 4
     if failed is not None:
         expected[failed] = False
     if failed == MONOTONE:
         expected[STEPS] = False  # of another accuracy after 100 steps
     assert results(linear_classifier(4, 100), {"Linf": [0.2, 0.1]}) == expected
+
+
+def test_images_go_where_the_model_is_and_there_one_process_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def fake(model, images, labels, radii, *, processes, budget, **options):
+        seen.append((images.device.type, labels.device.type, processes))
+        found = {norm: SimpleNamespace(eps=values, robust_accuracy=lambda eps: 0.0) for norm, values in radii.items()}
+        return SimpleNamespace(by_norm=found, warnings=[], notes=[])
+
+    monkeypatch.setattr("pag.evaluation.evaluate.evaluate_autoattack", fake)
+    labels = torch.zeros(len(IMAGES), dtype=torch.long)
+    model = linear_classifier(4, 100).to("meta")  # as a GPU, which these images are not on
+    assert len(sanity_checks(model, IMAGES, labels, {"Linf": [0.1]}, batch_size=8, seed=0, processes=2)) == 4
+    assert set(seen) == {("meta", "meta", 1)}

@@ -115,7 +115,9 @@ def test_model_infos_are_robustbenchs(exported: tuple[Path, Measured]) -> None:
     folder, _ = exported
     info = json.loads((folder / "model_info/cifar10/Linf/cifar10-tiny-cnn-sbg.json").read_text())
     assert (info["eps"], info["clean_acc"], info["reported"]) == ("8/255", "73.18", "27.60")
-    assert info["footnote"] == ("Reported: standard AutoAttack on 500 class-balanced test images drawn by seed; JPEG copy.")
+    assert info["footnote"] == (
+        "Reported: standard AutoAttack on 500 class-balanced test images drawn by seed; JPEG copy."
+    )
     assert json.loads((folder / "model_info/cifar10/L2/cifar10-tiny-cnn-sbg.json").read_text())["reported"] == "46.20"
 
 

@@ -4,10 +4,12 @@ import functools
 
 import pytest
 import torch
+from timm.models._efficientnet_blocks import CondConvResidual
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
-from pag.classifiers import build, compiled
+from pag.classifiers import build, compiled, double_backward
 from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
 from pag.objectives.baselines.cross_entropy import cross_entropy
@@ -37,11 +39,12 @@ def random_batch(side: int, dtype: torch.dtype) -> Batch:
     )
 
 
-def small_network() -> nn.Module:
+def small_network(dynamic: bool = False) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        middle = CondConvResidual(4, 4, num_experts=2) if dynamic else nn.Identity()
         network = nn.Sequential(
-            nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 4)
+            nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), middle, nn.Flatten(), nn.Linear(36, 4)
         )
     return network.double()
 
@@ -63,15 +66,36 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("traced_only")
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_traced_step_equals_eager(name: str) -> None:
+@pytest.mark.parametrize(("name", "dynamic"), [*((name, False) for name in OBJECTIVES), ("alignment", True)])
+def test_traced_step_equals_eager(name: str, dynamic: bool) -> None:
     batch = random_batch(8, torch.float64)
-    expected, buffers = step(small_network(), False, OBJECTIVES[name], batch)
-    actual, updated = step(small_network(), True, OBJECTIVES[name], batch)
+    expected, buffers = step(small_network(dynamic), False, OBJECTIVES[name], batch)
+    actual, updated = step(small_network(dynamic), True, OBJECTIVES[name], batch)
     assert torch.allclose(actual, expected, rtol=1e-10, atol=1e-12)
     for key, value in buffers.items():
         assert torch.allclose(updated[key], value), key
     assert buffers["1.num_batches_tracked"] == updated["1.num_batches_tracked"]
+
+
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("through", ["torch.compile", "functional_call"])
+def test_ordinary_weights_take_the_fast_path(through: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tracer, a call with other weights, or autocast's casts could make them look like computed ones."""
+    decide, decided = double_backward._computed, []
+    monkeypatch.setattr(double_backward, "_computed", lambda *given: decided.append(decide(*given)) or decided[-1])
+    network, batch, gradients = small_network().float(), random_batch(8, torch.float32), []
+    weights = dict(network.named_parameters())
+    leaves = {name: weight.detach().clone().requires_grad_() for name, weight in weights.items()}
+    other = torch.compile(network), weights
+    if through == "functional_call":
+        other = functools.partial(functional_call, network, leaves), leaves
+    for model, given in ((network, weights), other):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = sum(Alignment(2.0, 4)(model, batch).values())
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(given.values()))]))
+    assert len(decided) >= 4 and not any(decided)  # a convolution and a batch norm, in both
+    assert (gradients[0] - gradients[1]).norm() <= 1e-2 * gradients[0].norm()
 
 
 @pytest.mark.slow

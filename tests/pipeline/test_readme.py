@@ -30,8 +30,8 @@ def test_dvc_understands_the_command(command: str, answer: Callable[..., str]) -
     """With the output of a preset in place of $(python -m stages.preset NAME), as a shell would put it."""
     from dvc.cli import parse_args
 
-    preset = r"\$\(python -m (stages\.preset) ([\w-]+)\)"
-    for part in re.sub(preset, lambda match: answer(*match.groups()).strip(), command).split(" && "):
+    preset = r"\$\(python -m (stages\.preset [^)]+)\)"
+    for part in re.sub(preset, lambda match: answer(*match[1].split()).strip(), command).split(" && "):
         parse_args([word.strip("'") for word in part.split()[1:]])
 
 

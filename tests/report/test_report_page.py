@@ -94,7 +94,7 @@ def test_jpeg_copy_is_compared_with_cifar10_and_marked(experiment):
     assert "cifar10-jpeg/rn18 (JPEG copy): **" in page.split("### Claim 1")[0]  # claims are marked like the numbers
     assert "measured on a JPEG copy of the paper's images" in page
     assert "80.0 ± 2.8 / 55.39 / +24.6" in page
-    assert "AutoAttack flagged nothing." in page
+    assert "The attacks flagged nothing." in page
     assert "AT-L2 " not in page.split("## cifar10-jpeg")[1]  # its metrics lie there, but it is not listed
 
 
@@ -123,7 +123,8 @@ def test_our_notes_and_the_sanity_checks_stand_apart_from_what_autoattack_flagge
     checks = [("L2: a large radius breaks everything", True, "0.0% at 4"), ("L2: rising", False, "1% at 1, 2% at 2")]
     experiment.change("sbg", sanity=[dict(zip(("name", "passed", "detail"), check, strict=True)) for check in checks])
     page = markdown(experiment)
-    flags, notes = page.split("## AutoAttack warnings")[1].split("## Sanity checks")[0].split("How the attacks differ")
+    warnings = page.split("## Warnings of the attacks")[1].split("## Sanity checks")[0]
+    flags, notes = warnings.split("How the attacks differ")
     assert [line for line in flags.splitlines() if line.startswith("- ")] == [f"- digits / cnn / NN: {flag}"]
     assert [line for line in notes.splitlines() if line.startswith("- ")] == [f"- digits: {note}"]
     assert page.split("## Sanity checks")[1].strip().splitlines()[-2:] == [
@@ -139,3 +140,17 @@ def test_the_cost_of_each_training_and_of_all(experiment):
     assert "| AT-L2 | 2.5 h | 50.00 | 2 CPU cores |" in cost
     assert "| SBG | 30.0 s | 22.00 | 2 CPU cores |" in cost
     assert "| 8 runs | 2.6 h |  |  |" in cost  # 9,000 s and seven times 30 s
+
+
+def test_what_foolbox_flagged_stands_with_its_name_and_what_both_flag_once(experiment):
+    assert "The attacks flagged nothing." in markdown(experiment)  # metrics of earlier versions have no such warnings
+    both = "the input gradient is zero on every image: only Square attacks this model"
+    blur = load_json(experiment.metrics_path("cm"), sealed=True)["foolbox"]["GaussianBlurAttack"]
+    experiment.change(
+        "cm", warnings=[both], foolbox={"GaussianBlurAttack": blur | {"warnings": [both, "too few draws"]}}
+    )
+    flags = markdown(experiment).split("## Warnings of the attacks")[1].split("\n## ")[0]
+    assert [line for line in flags.splitlines() if line.startswith("- ")] == [
+        f"- digits / cnn / CM: {both}",
+        "- digits / cnn / CM: Foolbox's GaussianBlurAttack: too few draws",
+    ]

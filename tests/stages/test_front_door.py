@@ -257,6 +257,9 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
         ({"class_gradients": torch.ones(2, 3, 1, 2, 2)}, r"shape \(2, 3, 1, 2, 2\): expected \(2, 1, 1, 2, 2\)"),
         ({"class_gradients": torch.ones(1, 1, 1, 2, 2)}, r"shape \(1, 1, 1, 2, 2\): expected \(2, 1, 1, 2, 2\)"),
         ({"class_gradients": torch.ones(2, 1, 1, 2, 2).numpy()}, "class_gradients are a ndarray: expected a tensor"),
+        ({"images": pixels().numpy()}, "images are a ndarray: expected a tensor, use torch.as_tensor"),
+        ({"labels": np.array([0, 2])}, "labels are a ndarray: expected a tensor, use torch.as_tensor"),
+        ({"target_classes": [[1], [0]]}, "target_classes are a list: expected a tensor, use torch.as_tensor"),
         ({"gradient_of": "logits"}, "gradient_of is 'logits': expected log_softmax or logit"),
         (
             {"target_classes": torch.tensor([1, 0])},

@@ -74,8 +74,10 @@ def alignment_loss(
         raise ValueError(f"weight is {weight!r}: expected λ, a finite number from 0 on")
     if gradient_of not in get_args(GradientOf):
         raise ValueError(f"gradient_of is {gradient_of!r}: expected {' or '.join(get_args(GradientOf))}")
-    if not isinstance(class_gradients, Tensor):
-        raise ValueError(f"class_gradients are a {type(class_gradients).__name__}: expected a tensor, torch.as_tensor")
+    tensors = {"images": images, "labels": labels, "target_classes": target_classes, "class_gradients": class_gradients}
+    for name, given in tensors.items():
+        if not isinstance(given, Tensor):
+            raise ValueError(f"{name} are a {type(given).__name__}: expected a tensor, use torch.as_tensor")
     weights = next(model.parameters(), images) if isinstance(model, nn.Module) else images
     if images.dtype not in (torch.float32, torch.float64) or weights.dtype != images.dtype:
         raise ValueError(
