@@ -30,7 +30,7 @@ from benchmarks.harness import measure, report
 from pag.gradients.distillation.store_writer import StoreWriter, required_bytes
 from pag.gradients.realizations import class_mean
 from pag.images.dataset import ImageDataset, Split
-from pag.store.computed import open_gradients
+from pag.store.computed import open_distilled
 from pag.store.format.quantization import quantize
 from pag.store.format.targets import save_targets
 from pag.store.reader import GradientStore
@@ -160,7 +160,7 @@ def computing(folder: Path) -> float:
     images = ImageDataset.create("random", tuple("0123456789"), train=split, validation=split, test=split)
     about = {"dataset_hash": images.content_hash, "realization": "cm", "split": "train"}
     save_targets(folder / "targets", class_mean(split, CLASSES), IMAGES, about, 8)
-    computed, store = open_gradients(folder / "targets", images, "cm"), GradientStore.open(folder / "store8")
+    computed, store = open_distilled(folder / "targets", images, "cm"), GradientStore.open(folder / "store8")
     reads: dict[str, Read] = {"computed": computed.read, "store": store.read}
     seconds = measure(sweeps(reads, k=1, batches=60), repeats=11, clock=time.process_time)
     return seconds["store"] / seconds["computed"]

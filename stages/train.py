@@ -109,9 +109,9 @@ def class_gradients(run: Run, images: ImageDataset) -> ClassGradients | None:
     """The gradients that an alignment run aligns with, opened and checked against the images."""
     if run.realization is None:
         return None
-    from pag.store.computed import open_gradients
+    from pag.store.computed import open_distilled
 
-    return open_gradients(paths.gradients(images.name, run.realization), images, run.realization)
+    return open_distilled(paths.gradients(images.name, run.realization), images, run.realization)
 
 
 def objective_of(run: Run, num_classes: int, conf: Conf) -> Objective:

@@ -11,10 +11,10 @@ from torch._dynamo import OptimizedModule
 Differentiable = Callable[..., tuple[Tensor, ...]]  # (network, *tensors, **options); differentiates network(images)
 
 
-def evaluate(
+def in_one_graph(
     function: Differentiable, model: nn.Module | Callable[[Tensor], Tensor], *inputs: Tensor, **options: Hashable
 ) -> tuple[Tensor, ...]:
-    """``function(model, *inputs, **options)``, in one compiled graph where `model` went through torch.compile.
+    """``function(model, *inputs, **options)``; one compiled graph where `model` went through torch.compile.
 
     function: of a module; it may call autograd.grad(create_graph=True) on what it computes.
     """
@@ -45,7 +45,7 @@ def _compiled(
     def graph(inputs: tuple[Tensor, ...], tensors: list[Tensor]) -> tuple[Tensor, ...]:
         return untraced(inputs, tensors)
 
-    def evaluate(*inputs: Tensor) -> tuple[Tensor, ...]:
+    def call(*inputs: Tensor) -> tuple[Tensor, ...]:
         return graph(inputs, [*model.parameters(), *model.buffers()])
 
-    return evaluate
+    return call

@@ -6,6 +6,7 @@ distance is measured here, on examples that we have checked, and an image counts
 example within it was found. The paper states no radii.
 """
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import eagerpy as ep
 import foolbox
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,14 @@ from pag.foundation.seeding import derive_seed, own_random_state
 
 Distance = Literal["L0", "L1", "L2"]
 _ORDER = {"L0": 0, "L1": 1, "L2": 2}
+
+
+class L0FMN(foolbox.attacks.L0FMNAttack):
+    """Foolbox's, which ends in an IndexError where the radius has grown to all values of an image."""
+
+    def project(self, x: ep.Tensor, x0: ep.Tensor, epsilon: ep.Tensor) -> ep.Tensor:
+        return super().project(x, x0, ep.minimum(epsilon, math.prod(x.shape[1:]) - 1))
+
 
 # Name → the distance it is measured in and its constructor, with Foolbox's default budgets. Three attacks search along
 # a path and have no distance of their own: L2 for them, as for salt-and-pepper noise. EAD is slow: 9 × 10,000 steps.
@@ -44,7 +54,7 @@ ATTACKS: dict[str, tuple[Distance, Callable[..., foolbox.Attack], tuple[str, ...
         foolbox.attacks.LinearSearchBlendedUniformNoiseAttack,
         ("steps", "directions"),
     ),
-    "L0FMNAttack": ("L0", foolbox.attacks.L0FMNAttack, ("steps",)),
+    "L0FMNAttack": ("L0", L0FMN, ("steps",)),
     "L1FMNAttack": ("L1", foolbox.attacks.L1FMNAttack, ("steps",)),
     "EADAttack": ("L1", foolbox.attacks.EADAttack, ("steps", "binary_search_steps")),
 }

@@ -26,7 +26,7 @@ from pag.store.format.targets import ARRAY
 from pag.store.reader import GradientStore, as_rows
 
 
-def open_gradients(path: Path, images: ImageDataset, realization: str) -> "GradientStore | ComputedGradients":
+def open_distilled(path: Path, images: ImageDataset, realization: str) -> "GradientStore | ComputedGradients":
     """g(x, y) of the training images, from what the distilling stage left at `path`: a store, or targets alone.
 
     Raises ArtifactError when that is incomplete, damaged, of other images or of another realization.
@@ -37,7 +37,7 @@ def open_gradients(path: Path, images: ImageDataset, realization: str) -> "Gradi
 
 
 class ComputedGradients:
-    """Reads like a GradientStore of the same images, to the byte; made by `open_gradients`."""
+    """Reads like a GradientStore of the same images, to the byte; made by `open_distilled`."""
 
     def __init__(self, record: Record, images: ImageDataset) -> None:
         for name in record.files:

@@ -51,7 +51,7 @@ class GradientStore:
         if DIRECTIONS not in record.files:
             raise ArtifactError(
                 f"{self.path} has no directions, they are computed from the images: "
-                "open it with pag.store.computed.open_gradients"
+                "open it with pag.store.computed.open_distilled"
             )
         record.verify(DIRECTIONS)
         self.attributes: dict[str, Any] = record.content

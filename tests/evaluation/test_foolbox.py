@@ -18,6 +18,15 @@ def problem(count=12, num_classes=10):
     return classifier, images, classifier(images).argmax(1)
 
 
+class Shifted(torch.nn.Module):
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def forward(self, logits):
+        return logits + self.by
+
+
 @pytest.fixture
 def short_ead(monkeypatch):
     monkeypatch.setitem(ATTACKS, "EADAttack", ("L1", partial(library.attacks.EADAttack, steps=20), ("steps",)))
@@ -42,6 +51,14 @@ def test_every_attack_runs_and_its_distances_are_possible(name, short_ead):
     assert (result.distances[1:] >= shortest * 0.999).all()
     again = evaluate_foolbox(classifier, images, labels, {name: None}, batch_size=5, seed=0)[name]
     assert torch.equal(again.distances, result.distances)
+
+
+def test_an_image_that_no_number_of_pixels_breaks_is_robust_to_l0(short_ead):
+    _, images, labels = problem()
+    scores = torch.full((10,), -100.0).scatter(0, labels[:1], 100.0)
+    model = torch.nn.Sequential(linear_classifier(10, 36), Shifted(scores))  # far from every other class
+    result = evaluate_foolbox(model, images[:1], labels[:1], {"L0FMNAttack": None}, batch_size=1, seed=0)
+    assert result["L0FMNAttack"].distances.isinf().all()
 
 
 def test_an_interrupted_evaluation_resumes_from_its_scratch_folder(short_ead, monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from pag.gradients.realizations import class_mean, one_image
 from pag.images.dataset import ImageDataset, Split
 from pag.images.fixed_targets import FixedTargets
 from pag.store import computed
-from pag.store.computed import ComputedGradients, open_gradients
+from pag.store.computed import ComputedGradients, open_distilled
 from pag.store.format.targets import save_targets
 from pag.store.reader import GradientStore
 
@@ -71,8 +71,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @BITS
 def test_every_image_and_class_is_as_in_the_store(tmp_path: Path, shape, name: str, bits: int) -> None:
     images = make_images(shape, levels=16 if shape == GREY else 255)
-    store = open_gradients(write_store(tmp_path / "store", images, name, bits), images, name)
-    ours = open_gradients(write_targets(tmp_path / "targets", images, name, bits), images, name)
+    store = open_distilled(write_store(tmp_path / "store", images, name, bits), images, name)
+    ours = open_distilled(write_targets(tmp_path / "targets", images, name, bits), images, name)
     assert isinstance(store, GradientStore) and isinstance(ours, ComputedGradients)
     assert ours.shape == store.shape == (41, K, *shape)
     expected = store.read_all_classes(np.arange(41))
@@ -91,7 +91,7 @@ def test_every_image_and_class_is_as_in_the_store(tmp_path: Path, shape, name: s
 @BITS
 def test_the_images_of_a_batch_computed_in_parts(tmp_path: Path, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images = make_images(COLOUR)
-    gradients = open_gradients(write_targets(tmp_path / "targets", images, bits=bits), images, "cm")
+    gradients = open_distilled(write_targets(tmp_path / "targets", images, bits=bits), images, "cm")
     classes = np.tile(np.arange(K), (41, 1))
     expected = gradients.read(np.arange(41), classes)
     for at_once in (1, 7 * 4 * K * 768):  # one image, seven images
@@ -108,7 +108,7 @@ def test_a_few_classes_of_fixed_targets_are_columns_of_all() -> None:
 def test_it_says_the_same_as_the_store_and_takes_next_to_nothing(tmp_path: Path) -> None:
     images = make_images(COLOUR)
     store, ours = write_store(tmp_path / "store", images, "cm"), write_targets(tmp_path / "targets", images)
-    of_store, of_ours = (open_gradients(path, images, "cm").attributes for path in (store, ours))
+    of_store, of_ours = (open_distilled(path, images, "cm").attributes for path in (store, ours))
     assert of_ours.items() <= of_store.items()
     assert set(of_store) - set(of_ours) == {"cosine_mean", "cosine_min", "zero_directions"}  # nothing was compared
     targets = 4 * K * int(np.prod(COLOUR))
@@ -131,13 +131,13 @@ def test_the_same_targets_give_the_same_bytes(tmp_path: Path) -> None:
 def test_black_targets_are_targets(tmp_path: Path) -> None:
     images, path = make_images(GREY), tmp_path / "targets"
     save_targets(path, FixedTargets(torch.zeros(K, *GREY)), 41, attributes(images, "cm"), 8)
-    read = open_gradients(path, images, "cm").read([5, 6], [[0], [0]])
+    read = open_distilled(path, images, "cm").read([5, 6], [[0], [0]])
     assert not read[0].any() and (read[1] == -127).all()
 
 
 def test_no_images_and_images_that_do_not_exist(tmp_path: Path) -> None:
     images = make_images(GREY)
-    gradients = open_gradients(write_targets(tmp_path / "targets", images), images, "cm")
+    gradients = open_distilled(write_targets(tmp_path / "targets", images), images, "cm")
     assert gradients.read([], np.empty((0, 2), int)).shape == (0, 2, *GREY)
     wrong = [([-1], [[0]], "image -1"), ([41], [[0]], "image 41"), ([0], [[-1]], "class -1"), ([0], [[4]], "class 4")]
     for indices, classes, message in wrong:
@@ -183,7 +183,7 @@ def test_damage_is_refused_in_one_line(tmp_path: Path, damage: str) -> None:
     path = write_targets(tmp_path / "targets", images)
     ruin(path)
     with pytest.raises(ArtifactError) as error:
-        open_gradients(path, images, "cm")
+        open_distilled(path, images, "cm")
     assert message in str(error.value) and str(path) in str(error.value)
     assert "\n" not in str(error.value) and "dvc repro" in str(error.value)
 
@@ -192,17 +192,17 @@ def test_targets_of_other_images_or_of_another_realization_are_refused(tmp_path:
     images, others = make_images(GREY), make_images(GREY, seed=1)
     path = write_targets(tmp_path / "targets", images)
     with pytest.raises(ArtifactError, match=r"has dataset_hash = .*…, but this run needs"):
-        open_gradients(path, others, "cm")
+        open_distilled(path, others, "cm")
     with pytest.raises(ArtifactError, match="has realization = 'cm', but this run needs 'oi'"):
-        open_gradients(path, images, "oi")
+        open_distilled(path, images, "oi")
     shutil.copy(write_targets(tmp_path / "other", others) / CHUNK, path / CHUNK)
     with pytest.raises(ArtifactError, match="is damaged or of another store"):
-        open_gradients(path, images, "cm")
+        open_distilled(path, images, "cm")
 
 
 def test_a_reader_of_stores_says_what_it_has_found(tmp_path: Path) -> None:
     path = write_targets(tmp_path / "targets", make_images(GREY))
-    with pytest.raises(ArtifactError, match=r"has no directions, they are computed .*\.open_gradients"):
+    with pytest.raises(ArtifactError, match=r"has no directions, they are computed .*\.open_distilled"):
         GradientStore.open(path)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pag.classifiers.compiled import evaluate
+from pag.classifiers.compiled import in_one_graph
 from pag.classifiers.double_backward import fast_double_backward
 from pag.classifiers.input_gradients import cosine, input_gradients
 from pag.foundation.config.section import GradientOf, is_number
@@ -37,7 +37,7 @@ class Alignment:
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         assert batch.target_classes is not None and batch.class_gradients is not None
         inputs = (batch.images, batch.labels, batch.target_classes, batch.class_gradients)
-        cross_entropy, misaligned, _ = evaluate(_terms, model, *inputs, gradient_of=self.gradient_of)
+        cross_entropy, misaligned, _ = in_one_graph(_terms, model, *inputs, gradient_of=self.gradient_of)
         return {"cross_entropy": cross_entropy, "alignment": self.weight * self.num_classes * misaligned}
 
     def term(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -86,7 +86,7 @@ def alignment_loss(
         )
     labels, target_classes = _checked(images, labels, target_classes, class_gradients)
     inputs = (images, labels, target_classes, class_gradients)
-    cross_entropy, misaligned, logits = evaluate(_terms, model, *inputs, gradient_of=gradient_of)
+    cross_entropy, misaligned, logits = in_one_graph(_terms, model, *inputs, gradient_of=gradient_of)
     terms = {"cross_entropy": cross_entropy, "alignment": weight * logits.shape[1] * misaligned}
     return {name: _Once.apply(term) for name, term in terms.items()}  # type: ignore[no-untyped-call]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pag.classifiers.compiled import evaluate
+from pag.classifiers.compiled import in_one_graph
 from pag.classifiers.double_backward import fast_double_backward
 from pag.training.batch import Batch
 
@@ -25,7 +25,7 @@ class GradientNorm:
     weight: float
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        cross_entropy, norm = evaluate(_cross_entropy_and_norm, model, batch.images, batch.labels)
+        cross_entropy, norm = in_one_graph(_cross_entropy_and_norm, model, batch.images, batch.labels)
         return {"cross_entropy": cross_entropy, "gradient_norm": self.weight * norm}
 
 
