@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness import measure, report
-from pag.classifiers import ARCHITECTURES, build
+from pag.classifiers import ARCHITECTURES, build, fastest_layout
 from pag.foundation.config.training import ClassifierConfig
 from pag.objectives.alignment.objective import Alignment
 from pag.objectives.baselines.adversarial import AdversarialTraining, Trades
@@ -125,13 +125,11 @@ def settings_table(arch: str, size: int, repeats: int) -> dict[str, dict[str, fl
 class Steps:
     """Training steps of one network, as `pag.training.loop` makes them."""
 
-    def __init__(
-        self, arch: str, compile: bool, bf16: bool, memory_format: torch.memory_format = torch.channels_last
-    ) -> None:
+    def __init__(self, arch: str, compile: bool, bf16: bool, memory_format: torch.memory_format | None = None) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.bf16 = bf16
         model = build(arch, NUM_CLASSES, IMAGE_SHAPE, seed=0).train()
-        model.to(self.device).to(memory_format=memory_format)
+        model.to(self.device).to(memory_format=memory_format or fastest_layout(model))
         self.network = cast(nn.Module, torch.compile(model)) if compile else model
         self.optimizer = build_optimizer(model, ClassifierConfig(lr=1e-6))
 

@@ -75,3 +75,9 @@ def build(arch: str, num_classes: int, image_shape: tuple[int, ...], seed: int, 
         torch.default_generator.manual_seed(derive_seed(seed, "initial weights", base))
         network = constructor(num_classes, image_shape, **options)
     return ScaledInput(network) if len(image_shape) == 3 else network
+
+
+def fastest_layout(model: nn.Module) -> torch.memory_format:
+    """Channels last; not for networks whose one convolution cuts patches (docs/benchmarks.md measures both)."""
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    return torch.channels_last if convolutions > 1 else torch.contiguous_format

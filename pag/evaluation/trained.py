@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pag.classifiers import build
+from pag.classifiers import build, fastest_layout
 from pag.foundation.artifacts import REMAKE, ArtifactError, folder_of, load_weights
 from pag.images.dataset import ImageDataset
 
@@ -48,5 +48,5 @@ def _assemble(path: Path, weights: dict[str, Tensor], about: dict[str, Any], dev
         model.load_state_dict(weights)
     except RuntimeError:
         raise ArtifactError(f"{path} does not fit {arch} with {num_classes} classes: {REMAKE}") from None
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device, memory_format=fastest_layout(model))  # type: ignore[call-overload]
     return model.requires_grad_(False).eval()

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from pag.classifiers import fastest_layout
 from pag.classifiers.accuracy import accuracy
 from pag.foundation.config.training import ClassifierConfig
 from pag.foundation.finite import MAX_LOSS, Watch
@@ -67,7 +68,7 @@ def train_classifier(
     kept.
     """
     device = batches.device
-    model.to(device).to(memory_format=torch.channels_last)
+    model.to(device).to(memory_format=fastest_layout(model))
     see_whole_batch(model, batches.part)
     network = cast(nn.Module, torch.compile(model)) if config.compile else model
     optimizer = build_optimizer(model, config)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pag.classifiers import ARCHITECTURES, build
+from pag.classifiers import ARCHITECTURES, build, fastest_layout
 from pag.foundation.config.section import ConfigError
 
 CIFAR = (3, 32, 32)
@@ -203,6 +203,14 @@ def test_networks_see_pixels_scaled_to_minus_one_to_one(arch: str) -> None:
     for level, expected in [(0.0, -1.0), (0.5, 0.0), (1.0, 1.0)]:
         model(torch.full((1, *CIFAR), level))
         assert torch.equal(seen.pop(), torch.full((1, *CIFAR), expected))
+
+
+@pytest.mark.parametrize(
+    ("arch", "layout"),
+    [("cnn", "channels_last"), ("rn8", "channels_last"), ("vit", "contiguous_format"), ("mixer", "contiguous_format")],
+)
+def test_networks_of_convolutions_alone_lie_channels_last(arch: str, layout: str) -> None:
+    assert fastest_layout(build(arch, 10, (3, 32, 32), seed=0)) == getattr(torch, layout)
 
 
 def test_points_are_not_scaled() -> None:
