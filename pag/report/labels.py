@@ -96,8 +96,9 @@ def place_labels(
     markers: Sequence[Point],
     strokes: Sequence[Point] = (),
 ) -> list[Box]:
-    """A box for each label: the first of the candidates inside `area` that cover the fewest markers and labels, whose
-    leaders cross the fewest labels and leaders, and that cover the fewest of `strokes`, points along lines."""
+    """A box for each label, the first of the best candidates inside `area`: those that cover the fewest markers, labels
+    and leaders, whose own leader crosses the fewest of these, and that cover the fewest of `strokes`, points of lines.
+    """
     covered = [_centred(x, y, 2 * REACH, 2 * REACH) for x, y in markers]
     drawn = [_centred(x, y, 2 * STROKE, 2 * STROKE) for x, y in strokes]
     boxes: list[Box] = []
@@ -108,15 +109,27 @@ def place_labels(
             for reach in (REACH * distance for distance in DISTANCES)
             for dx, dy in DIRECTIONS
         ]
-
-        def cost(box: Box, point: Point = (x, y), written: Sequence[Box] = (*boxes, *leaders)) -> tuple[int, ...]:
-            crossed = sum(_centred(*place, 0, 0).covers(written) for place in _along([point, box.centre]))
-            return not box.inside(area), box.covers([*covered, *written]), crossed, box.covers(drawn)
-
-        best = min(candidates, key=cost)
+        written = [*boxes, *leaders]
+        costs = [_cost(box, (x, y), area, covered, written, drawn) for box in candidates]
+        best = candidates[costs.index(min(costs))]
         boxes.append(best)
-        leaders += [_centred(*place, 2 * STROKE, 2 * STROKE) for place in _along([(x, y), best.centre])]
+        leaders += _leader((x, y), best, STROKE)
     return boxes
+
+
+def _cost(
+    box: Box, point: Point, area: Box, markers: Sequence[Box], written: Sequence[Box], drawn: Sequence[Box]
+) -> tuple[int, ...]:
+    """What counts first comes first."""
+    others = [marker for marker in markers if not marker.overlaps(_centred(*point, 0, 0))]
+    leader = _leader(point, box, 0.0)
+    through = [sum(piece.covers(shapes) for piece in leader) for shapes in (written, others)]
+    return not box.inside(area), box.covers([*markers, *written]), *through, box.covers(drawn)
+
+
+def _leader(point: Point, box: Box, half: float) -> list[Box]:
+    """Pieces of the line from a point to its label, 2 · `half` wide."""
+    return [_centred(*place, 2 * half, 2 * half) for place in _along([point, box.centre])]
 
 
 def _along(line: Sequence[Point]) -> Iterator[Point]:

@@ -129,7 +129,8 @@ def weight_figure(dataset: str, arch: str, method: str, scores: pd.DataFrame) ->
             axes.legend(loc="best", fontsize=8, handlelength=3.5)
         _line(panels[-1], rows[rows["measure"] == "alignment"], method, 1, None, "-")
         panels[-1].set(title="Alignment", ylabel="mean cosine with SBG")
-        panels[-1].set_ylim(bottom=min(0.0, panels[-1].get_ylim()[0]))  # a small rise does not fill the panel
+        low, high = panels[-1].get_ylim()
+        panels[-1].set_ylim(min(0.0, low), high + 0.1 * abs(high))  # from 0: a small rise does not fill the panel
         smallest = min((weight for weight in weights if weight > 0), default=1.0)
         for axes in panels:
             axes.set_xscale("symlog", linthresh=smallest, linscale=0.3)
