@@ -7,8 +7,8 @@
 
 A preset (presets/<name>.yaml) names every method, dataset and architecture that it wants; what it does not name is
 not run. Keys of a conf that any preset changes have their usual value in presets/defaults.yaml. The arguments set all
-of that, whatever an earlier experiment left in params.yaml and conf/, and no key that says it already: written out, a
-default looks to DVC like a change. The seeds remain those of params.yaml.
+of that, whatever an earlier experiment left in params.yaml and conf/. They leave out what conf/ says at this moment,
+since DVC takes a default that is written out for a change: so use them at once. The seeds remain those of params.yaml.
 """
 
 import re
@@ -121,19 +121,24 @@ def arguments(name: str, dataset: str | None = None, folder: Path = FOLDER) -> l
 
 
 def _news(dataset: str, keys: dict[str, Any]) -> dict[str, Any]:
-    """Those of `section.key: value` that conf/<dataset>.yaml does not say yet."""
+    """Those of `dotted.key: value` that conf/<dataset>.yaml does not say yet."""
     path = Path("conf") / f"{dataset}.yaml"
     content = read_yaml(path)
     for key, value in keys.items():
-        section, name = key.split(".")
-        content[section][name] = value
-    before, after = load_conf(dataset), check(Conf, content, f"{path} with the preset")
+        *sections, name = key.split(".")
+        place = content
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    wanted = check(Conf, content, f"{path} with the preset")
+    before, after = (conf.model_dump(by_alias=True) for conf in (load_conf(dataset), wanted))
+    return {key: value for key, value in keys.items() if _at(before, key) != _at(after, key)}
 
-    def differs(key: str) -> bool:
-        section, name = key.split(".")
-        return bool(getattr(getattr(before, section), name) != getattr(getattr(after, section), name))
 
-    return {key: value for key, value in keys.items() if differs(key)}
+def _at(content: Any, key: str) -> Any:
+    for part in key.split("."):
+        content = None if content is None else content.get(part)
+    return content
 
 
 def _text(value: Any) -> str:

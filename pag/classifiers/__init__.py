@@ -78,6 +78,7 @@ def build(arch: str, num_classes: int, image_shape: tuple[int, ...], seed: int, 
 
 
 def fastest_layout(model: nn.Module) -> torch.memory_format:
-    """Channels last; not for networks whose one convolution cuts patches (docs/benchmarks.md measures both)."""
+    """Channels last, which gains on a GPU; a ViT, whose one convolution cuts patches, loses by it on a CPU in bfloat16
+    (docs/benchmarks.md)."""
     convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
     return torch.channels_last if convolutions > 1 else torch.contiguous_format

@@ -68,7 +68,6 @@ class FoolboxResult:
     distances: Tensor  # (N,) of the example found; 0 if misclassified as it is, inf if none was found
     eps: float | None  # None: any example counts
     warnings: list[str]
-    steps: int | None = None  # of a quick evaluation, in place of Foolbox's own budget: its numbers are no results
 
     @property
     def clean_accuracy(self) -> float:
@@ -123,7 +122,7 @@ def evaluate_foolbox(
             found = [message for outcome in outcomes for message in outcome["warnings"]]
             messages = admitted.warnings + [re.sub(r" \(\d+ / \d+\)", "", message) for message in found]  # of a batch
             distances = torch.cat([outcome["distances"] for outcome in outcomes])
-            results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)), quick_steps)
+            results[name] = FoolboxResult(ATTACKS[name][0], distances, eps, list(dict.fromkeys(messages)))
     return results
 
 

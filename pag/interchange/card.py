@@ -25,7 +25,7 @@ model = load_folder(Path("{name}"))  # images (B, {shape}) in [0, 1] → logits 
 
 {table}
 
-Clean accuracy on {n_clean} images; robust accuracy by {measured_on}.
+Clean accuracy on {n_clean} {split} images; robust accuracy by {measured_on}.
 
 ## Training
 
@@ -72,6 +72,7 @@ def model_card(measured: Measured) -> str:
         shape="×".join(map(str, images.image_shape)),
         table="\n".join(["| | % |", "|---|--:|", *(f"| {name} | {100 * value:.1f} |" for name, value in rows)]),
         n_clean=measured.metrics["n_clean"],
+        split=measured.metrics["split"],
         measured_on=measured.measured_on,
         training="\n".join(f"- {key}: {value}" for key, value in told.items()),
         dataset_hash=images.content_hash,
@@ -80,7 +81,8 @@ def model_card(measured: Measured) -> str:
 
 
 def _rows(measured: Measured) -> Iterator[tuple[str, float]]:
-    yield "clean accuracy", measured.metrics["clean_accuracy"]
+    on_test_images = measured.metrics["split"] == "test"
+    yield f"clean accuracy{'' if on_test_images else measured.mark}", measured.metrics["clean_accuracy"]
     for norm, radii in measured.metrics["robust_accuracy"].items():
         for eps, value in radii.items():
             yield f"robust accuracy, {NORMS[norm]} {_radius(float(eps))}{measured.mark}", value

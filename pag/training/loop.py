@@ -35,10 +35,11 @@ class History:
     seconds_waited: float = 0.0  # for data
     machines: list[str] = field(default_factory=list)  # where it ran, in words, as the caller names them
 
-    def timings(self) -> dict[str, float]:
+    def timings(self) -> dict[str, float | None]:
+        """Of a training that changed machines no time of a step: it is that of none."""
         return {
             "train_seconds": round(self.seconds, 3),
-            "seconds_per_step": round(self.seconds / self.steps, 6),
+            "seconds_per_step": round(self.seconds / self.steps, 6) if len(self.machines) < 2 else None,
             "data_wait_fraction": round(self.seconds_waited / self.seconds, 4),
         }
 

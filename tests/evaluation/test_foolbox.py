@@ -147,9 +147,8 @@ def test_a_quick_evaluation_alone_shortens_the_attacks(attack, steps, monkeypatc
 
     monkeypatch.setitem(ATTACKS, "SaltAndPepperNoiseAttack", ("L2", make, ("steps",)))
     asked = {"attack": attack, "foolbox": {"SaltAndPepperNoiseAttack": None}}
-    found = evaluate(*problem(2), {"Linf": [0.01]}, **asked).foolbox["SaltAndPepperNoiseAttack"]
+    evaluate(*problem(2), {"Linf": [0.01]}, **asked)
     assert given == [{} if steps is None else {"steps": steps}]
-    assert found.steps == steps
 
 
 def test_a_warning_of_every_batch_is_named_once():

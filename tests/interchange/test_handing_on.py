@@ -81,6 +81,7 @@ def test_a_model_folder_gives_the_same_logits_and_says_what_it_is(exported: tupl
 @pytest.mark.parametrize("changes", [{"attack": "quick attack"}, {"split": "validation"}])
 def test_numbers_to_choose_by_are_no_results(changes: dict[str, Any], tmp_path: Path) -> None:
     card = model_card(measured(tmp_path, some_images(), **changes))
+    assert ("clean accuracy (no result, to choose by)" in card) == ("split" in changes)
     assert "robust accuracy, L2 0.5 (no result, to choose by)" in card and "robust accuracy, L2 0.5\n" not in card
 
 

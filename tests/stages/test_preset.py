@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+from ruamel.yaml import YAML
 from workspace import Workspace
 
 from pag.foundation.config.conf import load_conf
@@ -100,6 +101,16 @@ def test_what_the_conf_says_already_is_not_written_out(workspace: Workspace) -> 
     expected["evaluation"]["images"] = None
     apply(arguments("digits-seeds"))
     assert read_yaml(path) == expected  # no `foolbox: null`, no `split: test`
+
+
+def test_keys_of_any_depth_are_set(workspace: Workspace) -> None:
+    preset = read_yaml(workspace.folder / "presets/digits-few.yaml")
+    deep = {"evaluation.attack.version": "quick", "evaluation.attack.steps": 7, "methods.at-l2.eps": 0.25}
+    with open(workspace.folder / "presets/digits-few.yaml", "w") as file:
+        YAML().dump({**preset, "conf": {"digits": preset["conf"]["digits"] | deep}}, file)
+    apply(arguments("digits-few"))
+    conf = load_conf("digits")
+    assert (conf.evaluation.attack.version, conf.evaluation.attack.steps, conf.methods.at_l2.eps) == ("quick", 7, 0.25)
 
 
 def test_the_seeds_remain(workspace: Workspace) -> None:
