@@ -121,7 +121,7 @@ def _panels_figure(title: str, about: str, panels: list[Panel], tile: Tile) -> F
         rows = -(-len(panels) // columns)
         cell_width, cell_height = SIDE + width + MARGIN, TITLE + height + MARGIN
         lines = _about(about, columns * cell_width)
-        head = SUPTITLE + ABOUT * len(lines)
+        head = SUPTITLE + ABOUT * len(lines) + MARGIN
         figure = pixel_figure(columns * cell_width, head + rows * cell_height)
         _suptitle(figure, title, lines)
         for index, (panel, picture) in enumerate(zip(panels, pictures, strict=True)):
