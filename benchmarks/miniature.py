@@ -8,7 +8,7 @@
 The repository's files are copied, the confs shrunk, and DVC runs there. Presets run on a few images (real ones where
 they are at hand, see miniature_data.py), the real architectures for a step or two, attacks of a few iterations, and
 two variants where a preset has more; presets of the same datasets share a copy, and two copies are at work at a time.
-The numbers mean nothing and are not kept.
+The numbers mean nothing; of data sets the report is kept, to look at.
 """
 
 import os
@@ -27,6 +27,7 @@ import click
 from ruamel.yaml import YAML
 
 from benchmarks.miniature_data import provide
+from pag.foundation.config.conf import load_conf
 from pag.foundation.config.section import ConfigError, read_yaml
 from stages.preset import DEFAULTS, Preset, load_preset, names
 
@@ -150,11 +151,16 @@ def run(folder: Path, command: Sequence[str], prefix: str = "") -> str:
 def run_datasets(datasets: list[str], params: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        for dataset in datasets:
+            load_conf(dataset, ROOT / "conf")  # one line for a name that is none
         copy_repository(folder)
         shrink(folder, datasets, params)
         dvc(folder, "repro")
         assert "up to date" in dvc(folder, "repro"), "a second `dvc repro` found something to do"
         assert (folder / "results/report/report.md").is_file()
+        kept = Path(tempfile.mkdtemp(prefix="pag-report-"))
+        shutil.copytree(folder / "results/report", kept, dirs_exist_ok=True)
+    click.echo(f"After a few steps the accuracies are no results. The report, to look at: {kept}/index.html")
 
 
 def run_presets(presets: list[str]) -> None:

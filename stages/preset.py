@@ -158,6 +158,8 @@ def _text(value: Any) -> str:
 @click.option("--set", "write", is_flag=True, help="into params.yaml and conf/, for `dvc repro`, in place of printing")
 def main(name: str | None, dataset: str | None, write: bool) -> None:
     if name is None:
+        if write:
+            raise ConfigError("--set needs a preset's name: `python -m stages.preset` lists them")
         width = max(map(len, names()))
         for known in names():
             click.echo(f"{known:<{width}}  {load_preset(known).description}")
@@ -168,6 +170,7 @@ def main(name: str | None, dataset: str | None, write: bool) -> None:
 
         for file, overrides in to_path_overrides(arguments(name, dataset)[1::2]).items():
             apply_overrides(file, overrides)
+        click.echo("params.yaml and conf/ say so now (`git diff`); `git restore params.yaml conf` takes it back")
         return
     try:
         click.echo(" ".join(arguments(name, dataset)))
