@@ -71,7 +71,7 @@ def require_free(name: str, path: Path) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
         raise ConfigError(f"name '{name}': expected letters, digits, - and _")
     if path.exists() or name == "toy":
-        raise ConfigError(f"{path} exists: choose another name, or remove it: git rm -f {path}")
+        raise ConfigError(f"{path} exists: choose another name, or remove it, from git too")
 
 
 def root_of(source: str) -> str:
