@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from pag.evaluation.standard import DLR_CLASSES
-from pag.evaluation.wrapped import Rescaled, require_differentiable
+from pag.evaluation.wrapped import Rescaled
 from pag.foundation.allocator import out_of_memory
 from pag.foundation.config.section import Norm, check_radius, is_number
 from pag.foundation.seeding import own_random_state
+from pag.images.given import as_classes, require_differentiable, require_finite, require_tensors
 
 LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
 MODERATE_LOGIT = 16.0  # the softmax of float32 has no gradient left from a margin of 104 on, and is coarse from 17 on
@@ -30,9 +31,7 @@ def checked(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises ValueError in one line for anything else, with what to do.
     """
-    for name, given in (("images", images), ("labels", labels)):
-        if not isinstance(given, Tensor):
-            raise ValueError(f"{name} are a {type(given).__name__}: expected a tensor, use torch.as_tensor")
+    require_tensors(images=images, labels=labels)
     if not images.is_floating_point():
         raise ValueError(
             f"images are {images.dtype}: expected floats in [0, 1], divide integers by their largest possible value"
@@ -42,21 +41,19 @@ def checked(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             f"images have shape {tuple(images.shape)}: expected (N, C, H, W); images[:, None] adds the one channel of "
             "grey images, images[None] makes a batch of one image"
         )
-    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}: expected integers (N,)")
+    labels = as_classes("labels", labels, "N")
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"got {len(images)} images and {len(labels)} labels: expected as many, at least one")
     if images.numel() == 0:
         raise ValueError(f"images have shape {tuple(images.shape)}: expected pixels")
     require_differentiable(images, labels)
-    if not images.isfinite().all():
-        raise ValueError(f"{_rows(~images.isfinite())} images hold NaN or infinity: expected [0, 1], remove them")
+    require_finite("[0, 1], remove them", images=images)
     if images.min() < 0 or images.max() > 1:
         raise ValueError(
             f"images reach from {images.min():g} to {images.max():g}: expected [0, 1]; divide 8-bit values by 255, and "
             "normalise inside the model instead of before it"
         )
-    return images.detach().float().contiguous(), labels.long()  # permuted ones are more than the attacks can view
+    return images.detach().float().contiguous(), labels  # permuted ones are more than the attacks can view
 
 
 def checked_radii(radii: Mapping[Norm, Iterable[float]], pixels: int) -> dict[Norm, list[float]]:
@@ -105,10 +102,9 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
         random, warnings = _company(model, images[: min(batch_size, COMPANY)])
     logits, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))
     classes = logits.shape[1]
-    if labels.min() < 0 or labels.max() >= classes:
+    if labels.max() >= classes:
         raise ValueError(
-            f"labels reach from {labels.min()} to {labels.max()}: the model has {classes} classes, "
-            f"expected 0 to {classes - 1}"
+            f"labels reach up to {labels.max()}: the model has {classes} classes, expected 0 to {classes - 1}"
         )
     if _rows(gradients.isnan()):
         warnings.append(

@@ -14,6 +14,7 @@ from pag.foundation.scratch import Scratch
 
 SAME_GRADIENT = 0.1  # of their norm: rounding may switch a unit of a ReLU network on or off
 _ROOMS = Path(__file__).parents[1]
+_ATTACKING = ("evaluation", "threat", "foundation")  # and its seeds
 
 
 class Cache:
@@ -54,7 +55,7 @@ class Cache:
 
 def _code() -> str:
     """A hash of the code that an outcome comes from: another version may attack in another way."""
-    files = [path for room in ("evaluation", "threat") for path in sorted(_ROOMS.joinpath(room).rglob("*.py"))]
+    files = [path for room in _ATTACKING for path in sorted(_ROOMS.joinpath(room).rglob("*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -22,6 +22,7 @@ from pag.evaluation.standard import Budget
 from pag.evaluation.wrapped import Function
 from pag.foundation.config.section import Norm, is_number
 from pag.foundation.processes import shared_out
+from pag.images.given import require_finite
 from pag.store.reader import GradientStore
 
 ALIGNED_AT_ONCE = 32  # images; with every class of each
@@ -166,8 +167,8 @@ def _checked_directions(network: nn.Module, directions: Any) -> tuple[Tensor, Gr
         raise ValueError(
             f"class_gradients have shape {given}: expected {expected}, images × the model's classes × image shape"
         )
-    if isinstance(class_gradients, Tensor) and not class_gradients.isfinite().all():
-        raise ValueError("class_gradients hold NaN or infinity: expected finite numbers")
+    if isinstance(class_gradients, Tensor):
+        require_finite("finite numbers", class_gradients=class_gradients)
     return images, class_gradients
 
 

@@ -6,8 +6,9 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from pag.images.given import require_differentiable
 
 
 class Rescaled(nn.Module):
@@ -45,19 +46,14 @@ class Function(nn.Module):
 
 
 def parameters_of(model: nn.Module) -> list[nn.Parameter]:
-    """Its parameters, and those of the modules that a function visibly calls, which are no parts of its own."""
+    """Its parameters, and those of the modules that a function visibly calls, which are no parts of its own.
+
+    Raises ValueError in one line where they were made in inference mode, of which there is no gradient.
+    """
     parts = (model, *(_modules_of(model.function) if isinstance(model, Function) else ()))
     parameters = [parameter for part in parts for parameter in part.parameters()]
     require_differentiable(*parameters)
     return parameters
-
-
-def require_differentiable(*tensors: Tensor) -> None:
-    """Raises ValueError in one line where PyTorch computes no gradient, whoever asks for it."""
-    if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in tensors):
-        raise ValueError(
-            "torch.inference_mode() computes no gradients, nor do tensors that were made in it: use torch.no_grad()"
-        )
 
 
 def _modules_of(value: Any, depth: int = 3) -> Iterator[nn.Module]:

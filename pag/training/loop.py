@@ -36,7 +36,7 @@ class History:
     machines: list[str] = field(default_factory=list)  # where it ran, in words, as the caller names them
 
     def timings(self) -> dict[str, float | None]:
-        """Of a training that changed machines no time of a step: it is that of none."""
+        """For the metrics. seconds_per_step is None where machines took turns: the mean would be that of none."""
         return {
             "train_seconds": round(self.seconds, 3),
             "seconds_per_step": round(self.seconds / self.steps, 6) if len(self.machines) < 2 else None,

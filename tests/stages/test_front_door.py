@@ -263,15 +263,24 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
         ({"gradient_of": "logits"}, "gradient_of is 'logits': expected log_softmax or logit"),
         (
             {"target_classes": torch.tensor([1, 0])},
-            r"target_classes are torch.int64 \(2,\): expected integers \(2, k\)",
+            r"target_classes are torch.int64 of shape \(2,\): expected integers \(2, k\)",
         ),
-        ({"labels": torch.tensor([0.0, 1.0])}, r"labels are torch.float32 \(2,\): expected integers \(2,\)"),
-        ({"labels": torch.tensor([[0], [2]])}, r"labels are torch.int64 \(2, 1\): expected integers \(2,\)"),
+        ({"labels": torch.tensor([0.0, 1.0])}, r"labels are torch.float32 of shape \(2,\): expected integers \(2,\)"),
+        ({"labels": torch.tensor([[0], [2]])}, r"labels are torch.int64 of shape \(2, 1\): expected integers \(2,\)"),
         ({"target_classes": torch.tensor([[0], [-1]])}, "target_classes reach down to -1: expected classes from 0 on"),
         ({"images": (255 * pixels()).to(torch.uint8)}, "images are torch.uint8 and .*expected both float32"),
         ({"images": pixels().half()}, "images are torch.float16 and the model's weights torch.float32"),
         ({"model": Linear().half()}, "the model's weights torch.float16: expected both float32 or both float64"),
         ({"class_gradients": torch.full((2, 1, 1, 2, 2), torch.nan)}, "class_gradients hold NaN or infinity"),
+        (
+            {"images": torch.full((2, 1, 2, 2), torch.nan)},
+            "2 of 2 images hold NaN or infinity: expected finite numbers",
+        ),
+        ({"labels": torch.tensor([0j, 1])}, r"labels are torch.complex64 of shape \(2,\): expected integers"),
+        ({"model": "rn18"}, "the model is a str: expected a module or a function of images"),
+        ({"model": lambda x: (x.flatten(1),)}, r"the model returns tuple: expected a tensor of logits \(B, C\)"),
+        ({"model": lambda x: x}, r"the model returns \(2, 1, 2, 2\): expected a tensor of logits \(B, C\)"),
+        ({"model": Linear().requires_grad_(False)}, "no weight of the model requires a gradient, so nothing would be"),
         ({"weight": -1.0}, "weight is -1.0: expected λ"),
         ({"weight": "0.5"}, "weight is '0.5': expected λ"),
         ({"weight": True}, "weight is True: expected λ"),
@@ -297,6 +306,17 @@ def test_the_loss_of_a_function_is_that_of_its_module() -> None:
     inputs = pixels(), torch.tensor([0, 2]), torch.tensor([[1], [0]]), torch.ones(2, 1, 1, 2, 2)
     of_module = pag.alignment_loss(model, *inputs, weight=0.5)
     assert pag.alignment_loss(model.forward, *inputs, weight=0.5) == of_module
+
+
+def test_without_gradients_the_loss_has_its_values() -> None:
+    model, inputs = Linear(), (pixels(), torch.tensor([0, 2]), torch.tensor([[1], [0]]), torch.ones(2, 1, 1, 2, 2))
+    trained = pag.alignment_loss(model, *inputs, weight=0.5)
+    with torch.no_grad():
+        watched = pag.alignment_loss(model.requires_grad_(False), *inputs, weight=0.5)
+    assert watched == trained
+    assert not any(term.requires_grad for term in watched.values())
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"use torch.no_grad\(\)"):
+        pag.alignment_loss(model, *inputs, weight=0.5)
 
 
 def test_the_loss_is_not_differentiated_twice() -> None:

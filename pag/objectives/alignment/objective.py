@@ -13,6 +13,7 @@ from pag.classifiers.compiled import in_one_graph
 from pag.classifiers.double_backward import fast_double_backward
 from pag.classifiers.input_gradients import cosine, input_gradients
 from pag.foundation.config.section import GradientOf, is_number
+from pag.images.given import as_classes, require_differentiable, require_finite, require_tensors
 from pag.training.batch import Batch
 
 
@@ -65,8 +66,9 @@ def alignment_loss(
     class_gradients: (B, k, …) g of these images towards these classes, of any scale, moved as the images were moved
         (crops, flips); what is zero everywhere counts for nothing.
     weight: λ ≥ 0. gradient_of: the score whose input gradient is aligned, log-softmax or logit.
-    Returns the scalars "cross_entropy" and "alignment"; one forward pass, one `backward` of the sum. It cannot be
-    differentiated twice: `backward(create_graph=True)` raises RuntimeError.
+    Returns the scalars "cross_entropy" and "alignment"; one forward pass, one `backward` of the sum (they share a
+    graph). It cannot be differentiated twice: `backward(create_graph=True)` raises RuntimeError. Under torch.no_grad()
+    the values alone, to watch the terms on other images.
     Raises ValueError in one line for other shapes, types or ranges; of classes that the model does not have, PyTorch
     speaks.
     """
@@ -74,21 +76,43 @@ def alignment_loss(
         raise ValueError(f"weight is {weight!r}: expected λ, a finite number from 0 on")
     if gradient_of not in get_args(GradientOf):
         raise ValueError(f"gradient_of is {gradient_of!r}: expected {' or '.join(get_args(GradientOf))}")
-    tensors = {"images": images, "labels": labels, "target_classes": target_classes, "class_gradients": class_gradients}
-    for name, given in tensors.items():
-        if not isinstance(given, Tensor):
-            raise ValueError(f"{name} are a {type(given).__name__}: expected a tensor, use torch.as_tensor")
-    weights = next(model.parameters(), images) if isinstance(model, nn.Module) else images
-    if images.dtype not in (torch.float32, torch.float64) or weights.dtype != images.dtype:
+    require_tensors(images=images, labels=labels, target_classes=target_classes, class_gradients=class_gradients)
+    require_differentiable(images, labels, target_classes, class_gradients)
+    _check_model(model, images)
+    labels = as_classes("labels", labels, len(images))
+    target_classes = as_classes("target_classes", target_classes, len(images), "k")
+    expected = (*target_classes.shape, *images.shape[1:])  # another k would broadcast silently
+    if tuple(class_gradients.shape) != expected:
         raise ValueError(
-            f"images are {images.dtype} and the model's weights {weights.dtype}: expected both float32 or both "
+            f"class_gradients have shape {tuple(class_gradients.shape)}: expected {expected}, one for each target class"
+        )
+    require_finite("finite numbers", images=images)
+    require_finite("finite numbers, or zeros for no direction", class_gradients=class_gradients)
+    inputs = (images, labels, target_classes, class_gradients)
+    with torch.enable_grad():  # under no_grad too: the term is made of gradients
+        cross_entropy, misaligned, logits = in_one_graph(_terms, model, *inputs, gradient_of=gradient_of)
+    terms = {"cross_entropy": cross_entropy, "alignment": weight * logits.shape[1] * misaligned}
+    if not torch.is_grad_enabled():
+        return {name: term.detach() for name, term in terms.items()}
+    return {name: _Once.apply(term) for name, term in terms.items()}  # type: ignore[no-untyped-call]
+
+
+def _check_model(model: Any, images: Tensor) -> None:
+    """Raises ValueError in one line for a model that cannot be trained on `images`."""
+    if not callable(model):
+        raise ValueError(f"the model is a {type(model).__name__}: expected a module or a function of images")
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    dtype = parameters[0].dtype if parameters else images.dtype
+    if images.dtype not in (torch.float32, torch.float64) or dtype != images.dtype:
+        raise ValueError(
+            f"images are {images.dtype} and the model's weights {dtype}: expected both float32 or both "
             "float64; divide integers by their largest value, and call this under torch.autocast for half precision"
         )
-    labels, target_classes = _checked(images, labels, target_classes, class_gradients)
-    inputs = (images, labels, target_classes, class_gradients)
-    cross_entropy, misaligned, logits = in_one_graph(_terms, model, *inputs, gradient_of=gradient_of)
-    terms = {"cross_entropy": cross_entropy, "alignment": weight * logits.shape[1] * misaligned}
-    return {name: _Once.apply(term) for name, term in terms.items()}  # type: ignore[no-untyped-call]
+    if parameters and torch.is_grad_enabled() and not any(parameter.requires_grad for parameter in parameters):
+        raise ValueError(
+            "no weight of the model requires a gradient, so nothing would be trained: call its requires_grad_(), or "
+            "this under torch.no_grad() for the values alone"
+        )
 
 
 class _Once(torch.autograd.Function):
@@ -104,25 +128,6 @@ class _Once(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("alignment_loss cannot be differentiated twice: call backward() without create_graph")
         return gradient
-
-
-def _checked(images: Tensor, labels: Tensor, target_classes: Tensor, class_gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """labels and target_classes as int64. Another k would broadcast silently, and a class too many fail far away."""
-    count = len(images)
-    for name, given, dimensions in (("labels", labels, 1), ("target_classes", target_classes, 2)):
-        if given.is_floating_point() or given.dtype == torch.bool or given.ndim != dimensions or len(given) != count:
-            shape = f"({count},)" if dimensions == 1 else f"({count}, k)"
-            raise ValueError(f"{name} are {given.dtype} {tuple(given.shape)}: expected integers {shape}")
-        if (given < 0).any():
-            raise ValueError(f"{name} reach down to {given.min()}: expected classes from 0 on")
-    expected = (*target_classes.shape, *images.shape[1:])
-    if tuple(class_gradients.shape) != expected:
-        raise ValueError(
-            f"class_gradients have shape {tuple(class_gradients.shape)}: expected {expected}, one for each target class"
-        )
-    if not class_gradients.isfinite().all():
-        raise ValueError("class_gradients hold NaN or infinity: expected finite numbers, or zeros for no direction")
-    return labels.long(), target_classes.long()
 
 
 def _terms(
@@ -141,6 +146,9 @@ def _terms(
     images = images.detach().requires_grad_()
     with fast_double_backward():
         logits = model(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the model returns {found}: expected a tensor of logits (B, C), wrap it in a function")
     v = input_gradients(logits, images, target_classes, gradient_of)  # (B, k, C, H, W)
     directed = class_gradients.flatten(2).ne(0).any(2)  # (B, k)
     return F.cross_entropy(logits, labels), ((1 - cosine(v, class_gradients)) * directed).mean(), logits

@@ -1,0 +1,47 @@
+"""What a caller hands over: tensors, finite, of classes that can be. Every refusal is a ValueError of one line."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def require_tensors(**given: Any) -> None:
+    """Raises ValueError for the first that is none; NumPy arrays are the usual ones."""
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} are a {type(value).__name__}: expected a tensor, use torch.as_tensor")
+
+
+def require_finite(expected: str, **given: Tensor) -> None:
+    """Raises ValueError for the first that holds NaN or infinity. expected: what to hand over instead."""
+    for name, tensor in given.items():
+        finite = tensor.isfinite()
+        if not finite.all():
+            rows = int((~finite).flatten(1).any(1).sum())
+            raise ValueError(f"{rows} of {len(tensor)} {name} hold NaN or infinity: expected {expected}")
+
+
+def as_classes(name: str, given: Tensor, *shape: int | str) -> Tensor:
+    """`given` as int64. shape: its sizes, where a letter stands for any size.
+
+    Raises ValueError for another shape, what is no integer, or is below 0. The upper end is the model's to check.
+    """
+    integers = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
+    fits = given.ndim == len(shape) and all(
+        isinstance(expected, str) or size == expected for size, expected in zip(given.shape, shape, strict=True)
+    )
+    if not integers or not fits:
+        expected = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name} are {given.dtype} of shape {tuple(given.shape)}: expected integers ({expected})")
+    if given.numel() and given.min() < 0:
+        raise ValueError(f"{name} reach down to {given.min()}: expected classes from 0 on")
+    return given.long()
+
+
+def require_differentiable(*tensors: Tensor) -> None:
+    """Raises ValueError where PyTorch computes no gradient, whoever asks for it."""
+    if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in tensors):
+        raise ValueError(
+            "torch.inference_mode() computes no gradients, nor do tensors that were made in it: use torch.no_grad()"
+        )
