@@ -71,6 +71,8 @@ def checked_radii(radii: Mapping[Norm, Iterable[float]], pixels: int) -> dict[No
         values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
         if not values or not all(map(is_number, values)):
             raise ValueError(f"radii of {norm} are {given!r}: expected a list of numbers, as {example}")
+        if 0 in values:
+            raise ValueError(f"radii of {norm} hold 0: leave it out, the clean accuracy is measured in any case")
         for eps in values:
             check_radius(norm, float(eps), "eps", pixels)
         found[norm] = sorted({float(eps) for eps in values})
@@ -176,7 +178,7 @@ def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     if gradient is None:
         raise ValueError(
             "the model gives no gradient with respect to its images, so that most attacks would be blind: return "
-            "logits without .detach(), torch.no_grad() or argmax"
+            "logits without .detach(), torch.no_grad(), argmax or a threshold"
         )
     return logits.detach(), gradient
 

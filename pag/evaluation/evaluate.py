@@ -67,8 +67,8 @@ def evaluate(
     """Measure `model` on exactly these images.
 
     model: maps images (B, C, H, W) in [0, 1] to logits (B, num_classes), float32, on any device. A module is attacked
-        in eval mode with frozen parameters, and left as it was. Modules that a function
-        visibly calls are frozen too, and refused in training mode.
+        in eval mode with frozen parameters, and left as it was. Modules that a function visibly calls are frozen too,
+        and refused in training mode.
     images: (N, C, H, W) floats in [0, 1]; labels: (N,) integers, the classes. They are moved to the model's device.
     radii: norm ("L2" or "Linf") → radii in units of the pixel range [0, 1], in any order.
     attack: AutoAttack's standard version, or ``quick()`` (Foolbox too) to choose values by; its numbers are no results.
@@ -81,17 +81,13 @@ def evaluate(
     Raises ValueError or ConfigError in one line for what cannot be evaluated.
     """
     images, labels = checked(images, labels)
-    if not isinstance(attack, Budget):
-        raise ValueError(f"attack is {attack!r}: expected a Budget, such as quick() of pag.evaluation.standard")
-    for name, number, least in (("batch_size", batch_size, 1), ("processes", processes, 1), ("seed", seed, 0)):
-        if not is_number(number) or not isinstance(number, int) or number < least:
-            raise ValueError(f"{name} is {number!r}: expected a whole number from {least} on")
-    cache = None if cache is None else Path(cache)
+    counts = {"batch_size": (batch_size, 1), "processes": (processes, 1), "seed": (seed, 0)}
+    _check_options(attack, counts, cache, progress)
+    folder = None if cache is None else Path(cache)
     network = model if isinstance(model, nn.Module) else Function(model)
     device = device_of(network, images)
     images, labels = images.to(device), labels.to(device)
-    # all that is asked for, before hours of attacks
-    foolbox = checked_attacks(foolbox or {})
+    foolbox = checked_attacks(foolbox or {})  # all that is asked for, before hours of attacks
     ruler = None if directions is None else _checked_directions(network, directions)
     found = evaluate_autoattack(
         network,
@@ -101,13 +97,13 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
         progress=progress,
-        cache=cache,
+        cache=folder,
         processes=processes if device.type == "cpu" else 1,
         budget=attack,
     )
     steps = attack.steps if attack.short_foolbox else None
     others = evaluate_foolbox(
-        network, images, labels, foolbox, batch_size=batch_size, seed=seed, cache=cache, quick_steps=steps
+        network, images, labels, foolbox, batch_size=batch_size, seed=seed, cache=folder, quick_steps=steps
     )
     alignment, blind = (None, 0) if ruler is None else _alignment(network, *ruler)
     unmeasured = [f"alignment was not measured: {_nan(blind)}"] if blind else []
@@ -119,6 +115,19 @@ def evaluate(
         foolbox=others,
         alignment=alignment,
     )
+
+
+def _check_options(attack: Any, counts: dict[str, tuple[Any, int]], cache: Any, progress: Any) -> None:
+    """Raises ValueError in one line. counts: name → what was given, and the least that it may be."""
+    if not isinstance(attack, Budget):
+        raise ValueError(f"attack is {attack!r}: expected a Budget, such as quick() of pag.evaluation.standard")
+    for name, (number, least) in counts.items():
+        if not is_number(number) or not isinstance(number, int) or number < least:
+            raise ValueError(f"{name} is {number!r}: expected a whole number from {least} on")
+    if cache is not None and (not isinstance(cache, str | Path) or Path(cache).is_file()):
+        raise ValueError(f"cache is {cache!r}: expected the path of a folder, which may be new")
+    if not callable(progress):
+        raise ValueError(f"progress is {progress!r}: expected a function of (decided, all, decided and not broken)")
 
 
 def measure_alignment(

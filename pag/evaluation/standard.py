@@ -234,7 +234,17 @@ def collected_flags() -> Iterator[list[str]]:
         _logger.propagate = propagate
 
 
+# what AutoAttack asks of its own callers → what ours can do
+_ADVICE = {
+    'Please use version="rand".': "Its accuracies are of single passes, which flatters it: attack the mean of its "
+    "logits over many passes, as a function of the images",
+    "please be sure that the logits are used!": "whose gradient vanishes where the model is sure: return the logits",
+}
+
+
 def _summary(messages: list[str]) -> list[str]:
     """Each kind of warning once: without the pointer to the library's file and without the number of images."""
     kinds = [re.sub(r"there are \d+ points", "there are points", text.split(" See ")[0]) for text in messages]
+    for theirs, ours in _ADVICE.items():
+        kinds = [text.replace(theirs, ours) for text in kinds]
     return list(dict.fromkeys(kinds))

@@ -119,6 +119,7 @@ def no_grad(logits: Tensor, images: Tensor) -> Tensor:
         ({"L2": ["0.5"]}, r"radii of L2 are \['0.5'\]: expected a list of numbers"),
         ({"L2": "0.5"}, r"radii of L2 are '0.5'"),
         ({"L2": [True]}, r"radii of L2 are \[True\]: expected a list of numbers"),
+        ({"L2": [0.5, 0]}, "radii of L2 hold 0: leave it out, the clean accuracy is measured in any case"),
         ({"L2": [0.5, torch.nan]}, r"eps = nan for L2: expected above 0"),
         ({"L2": [-0.5]}, r"eps = -0.5 for L2"),
         ({"L2": [128]}, r"eps = 128.0 for L2: expected above 0 and at most 6"),

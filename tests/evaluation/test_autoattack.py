@@ -422,7 +422,11 @@ class Optimising(Probabilities):
 
 @pytest.mark.parametrize(
     ("defence", "flag"),
-    [(Probabilities, "probability distribution"), (Randomised, "randomized defense"), (Optimising, "dynamic defense")],
+    [
+        (Probabilities, "probability distribution, whose gradient vanishes where the model is sure: return the logits"),
+        (Randomised, "randomized defense! Its accuracies are of single passes, which flatters it"),
+        (Optimising, "dynamic defense"),
+    ],
 )
 def test_unreliable_defences_are_flagged_each_for_itself(defence, flag, caplog):
     _, images, labels = grey_images(10, 4)
