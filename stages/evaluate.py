@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pag.classifiers import require_known
 from pag.classifiers.accuracy import correct
 from pag.evaluation.evaluate import Evaluation, evaluate
 from pag.evaluation.external import load_external
@@ -23,6 +24,7 @@ from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.evaluation import AttackConfig, EvaluationConfig
 from pag.foundation.config.external import EXTERNAL, external_of
 from pag.foundation.config.params import load_params
+from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import check_radius
 from pag.foundation.processes import is_first
 from pag.images.balance import balanced
@@ -39,14 +41,20 @@ from stages.shared.progress import progress
 @click.argument("arch")
 @click.argument("run")
 def main(dataset: str, arch: str, run: str) -> None:
-    seed, conf, images = load_params().seed, load_conf(dataset), load(paths.images(dataset))
+    params, conf = load_params(), load_conf(dataset)
     if arch == EXTERNAL:
         network = external_of(conf, dataset, run)
+        images = load(paths.images(dataset))
         model, about = load_external(paths.external(run), network, images, run, best_device())
     else:
-        model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, best_device())
+        folder = paths.classifier(dataset, arch, run)
+        if not folder.exists():  # is a name misspelt?
+            require_known(arch)
+            run_of(run, dataset, arch, params, conf)
+        images = load(paths.images(dataset))
+        model, about = load_trained(folder, images, arch, run, best_device())
     with paths.scratch("evaluate", dataset, arch, run, about["sha256"]) as scratch:
-        evaluate_run(model, about, images, conf, seed, scratch.folder)
+        evaluate_run(model, about, images, conf, params.seed, scratch.folder)
 
 
 def evaluate_run(

@@ -21,13 +21,13 @@ from stages.shared.progress import progress
 @click.command()
 @click.argument("dataset")
 def main(dataset: str) -> None:
-    conf = load_conf(dataset)
+    params, conf = load_params(), load_conf(dataset)
     if conf.data.root is not None:
-        if not paths.raw_files(dataset).exists():
+        if not paths.raw_files(dataset).exists() and dataset not in params.raw:
             raise not_looked_at(dataset)
         load_json(paths.raw_files(dataset), sealed=True, keys=("files", "bytes", "content"))
     with progress(f"reading the images of {dataset}"):
-        prepared = prepare(dataset, conf.data, load_params().seed)
+        prepared = prepare(dataset, conf.data, params.seed)
     require_attackable(prepared, conf)
     save(prepared, paths.images(dataset))
     sizes = ", ".join(

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from torch import Tensor, nn
 
-from pag.classifiers import build
+from pag.classifiers import build, require_known
 from pag.foundation.artifacts import save_json, save_weights, sha256
 from pag.foundation.atomic import atomic_directory, atomic_file
 from pag.foundation.config.conf import Conf, load_conf
@@ -38,8 +38,10 @@ from stages.shared.progress import progress
 @click.argument("arch")
 @click.argument("run")
 def main(dataset: str, arch: str, run: str) -> None:
-    params, conf, images = load_params(), load_conf(dataset), load(paths.images(dataset))
-    train_run(run_of(run, dataset, arch, params, conf), arch, images, conf)
+    params, conf = load_params(), load_conf(dataset)
+    require_known(arch)  # names before files, which a misspelt one does not have
+    chosen = run_of(run, dataset, arch, params, conf)
+    train_run(chosen, arch, load(paths.images(dataset)), conf)
 
 
 def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:

@@ -52,6 +52,12 @@ def known_architectures(names: Iterable[str]) -> list[str]:
     return [*ARCHITECTURES, *(f"{TIMM}{name}" for name in timm_models.names())]
 
 
+def require_known(arch: str) -> None:
+    """Raises ConfigError for an unknown architecture, with the nearest one."""
+    if arch not in (known := known_architectures([arch])):
+        raise ConfigError(f"unknown architecture '{arch}'{nearest(arch, known)}")
+
+
 def build(arch: str, num_classes: int, image_shape: tuple[int, ...], seed: int, **options: Any) -> nn.Module:
     """A freshly initialised classifier on the CPU; its weights depend on `seed` and `arch` alone.
 
@@ -60,8 +66,7 @@ def build(arch: str, num_classes: int, image_shape: tuple[int, ...], seed: int, 
     image_shape: (C, H, W), or (D,) for points, which are not scaled. options go to the constructor (``hidden`` of mlp).
     Raises ConfigError if the architecture is unknown or cannot take such images.
     """
-    if arch not in (known := known_architectures([arch])):
-        raise ConfigError(f"unknown architecture '{arch}'{nearest(arch, known)}")
+    require_known(arch)
     base = without_activation(arch)
     if arch.startswith(TIMM):
         constructor = partial(resolve_name("pag.classifiers.timm_models:timm_classifier"), arch.removeprefix(TIMM))

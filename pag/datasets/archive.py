@@ -157,7 +157,7 @@ class _CheckedHeader(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             if bytes(buf) == bytes(tarfile.BLOCKSIZE):  # the empty block that ends an archive
                 raise
-            raise tarfile.ReadError(f"it is damaged or cut off ({error})") from None
+            raise tarfile.ReadError(f"it is none, damaged or cut off ({error})") from None
         if header.type in EXTENDED and header.size > MAX_HEADER:
             raise tarfile.ReadError(f"it has a header of {header.size} bytes, expected at most {MAX_HEADER}")
         return header

@@ -8,20 +8,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pag.datasets.source import Source, SourceError
 from pag.datasets.tree import FileTree
-from pag.foundation.config.data import DataConfig
+from pag.foundation.config.data import Channels, DataConfig
 from pag.images.balance import balanced
 from pag.images.dataset import Split
 
 CHANNELS = {"L": 1, "RGB": 3}
+MODES = {channels: mode for mode, channels in CHANNELS.items()}
 
 
-def decode_splits(
-    tree: FileTree,
-    files: dict[str, dict[str, list[str]]],
-    config: DataConfig,
-    seed: int,
-    mode: str | None = None,
-) -> Source:
+def decode_splits(tree: FileTree, files: dict[str, dict[str, list[str]]], config: DataConfig, seed: int) -> Source:
     """The source of `files`: of the parts train, test and, where there is one, validation the files by class.
 
     Labels are positions among the classes of train, which are the class names. `train_limit` and `test_limit` draw
@@ -33,7 +28,8 @@ def decode_splits(
     kept, labels = {}, {}
     for part, by_class in files.items():
         kept[part], labels[part] = _choose(by_class, classes, limits.get(part), seed, part)
-    images, squashed = decode(tree, [name for names in kept.values() for name in names], config.image_size, mode)
+    chosen = [name for names in kept.values() for name in names]
+    images, squashed = decode(tree, chosen, config.image_size, config.channels)
     ends = np.cumsum([len(names) for names in kept.values()])[:-1]
     parts = {
         part: Split(pixels, labels[part])
@@ -57,24 +53,20 @@ def _choose(
 
 
 def decode(
-    tree: FileTree, names: Sequence[str], image_size: int | None, mode: str | None = None
+    tree: FileTree, names: Sequence[str], image_size: int | None, channels: Channels | None = None
 ) -> tuple[np.ndarray, int]:
     """The images `names` of `tree`, in this order, as uint8 (N, C, H, W) with C = 1 (grey) or 3 (RGB).
 
     They are as a viewer shows them, turned by their EXIF orientation. With `image_size`, an image of another size is
     resized to this square by bicubic interpolation with antialiasing, and the second value counts those that were no
-    squares; without, all must be squares of one size. With `mode`, "L" or "RGB", images are converted to it; without,
-    all must have one of the two already. Raises SourceError with the file and what was expected.
+    squares; without, all must be squares of one size. With `channels`, images of 8 bits are made grey or RGB; without,
+    all must be one of the two already. Raises SourceError with the file and what was expected.
     """
     position = {name: i for i, name in enumerate(names)}
     images: np.ndarray | None = None
     first, expected, squashed = "", "", 0
     for name, content in tree.read(names):
-        image = _open(content, name)
-        if mode is not None:
-            image = image.convert(mode)
-        if image.mode not in CHANNELS:
-            raise SourceError(f"{name} has mode {image.mode}, expected RGB or L (8-bit grey): convert the images first")
+        image = _of_channels(_open(content, name), channels, name)
         if image_size is not None and image.size != (image_size, image_size):
             squashed += image.width != image.height
             image = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
@@ -84,14 +76,31 @@ def decode(
             first, expected = name, _describe(image)
             images = _room(len(names), image)
         if _describe(image) != expected:
-            advice = "set data.image_size" if CHANNELS[image.mode] == images.shape[1] else "convert the images"
+            advice = "image_size" if CHANNELS[image.mode] == images.shape[1] else "channels to 3 (colour) or 1 (grey)"
             raise SourceError(
-                f"{name} is {_describe(image)}, but {first} is {expected}: all images need one size and mode, {advice}"
+                f"{name} is {_describe(image)}, but {first} is {expected}: all images need one size and mode, "
+                f"set data.{advice}"
             )
         pixels = np.asarray(image)
         images[position[name]] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     assert images is not None, "no names given"
     return images, squashed
+
+
+def _of_channels(image: Image.Image, channels: Channels | None, name: str) -> Image.Image:
+    """`image` with so many; as it is where these are None. More than 8 bits would be cut off and not scaled."""
+    if image.mode.startswith(("I", "F")):
+        raise SourceError(
+            f"{name} has mode {image.mode}, more than 8 bits: scale it, for instance by `magick IN -auto-level "
+            "-depth 8 OUT`"
+        )
+    if channels is not None:
+        return image.convert(MODES[channels])
+    if image.mode not in CHANNELS:
+        raise SourceError(
+            f"{name} has mode {image.mode}, expected RGB or L (8-bit grey): set data.channels to 3 (colour) or 1 (grey)"
+        )
+    return image
 
 
 def _room(number: int, image: Image.Image) -> np.ndarray:

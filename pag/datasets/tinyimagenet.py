@@ -33,7 +33,8 @@ def read(config: DataConfig, seed: int) -> Source:
     for wnid, names in test.items():
         if wnid not in train:
             raise SourceError(f"{names[0]} is of class '{wnid}', which is not in train/ of {tree.root}")
-    source = decode_splits(tree, {"train": train, "test": test}, config, seed, mode="RGB")
+    in_colour = config.model_copy(update={"channels": 3})
+    source = decode_splits(tree, {"train": train, "test": test}, in_colour, seed)
     return replace(source, class_names=_class_names(tree, list(train)))
 
 

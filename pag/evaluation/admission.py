@@ -16,8 +16,8 @@ from pag.evaluation.standard import DLR_CLASSES
 from pag.evaluation.wrapped import Rescaled
 from pag.foundation.allocator import out_of_memory
 from pag.foundation.config.section import Norm, check_radius, is_number
+from pag.foundation.given import as_classes, require_differentiable, require_finite, require_tensors
 from pag.foundation.seeding import own_random_state
-from pag.images.given import as_classes, require_differentiable, require_finite, require_tensors
 
 LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
 MODERATE_LOGIT = 16.0  # the softmax of float32 has no gradient left from a margin of 104 on, and is coarse from 17 on

@@ -21,8 +21,8 @@ from pag.evaluation.foolbox import FoolboxResult, checked_attacks, evaluate_fool
 from pag.evaluation.standard import Budget
 from pag.evaluation.wrapped import Function
 from pag.foundation.config.section import Norm, is_number
+from pag.foundation.given import require_finite
 from pag.foundation.processes import shared_out
-from pag.images.given import require_finite
 from pag.store.reader import GradientStore
 
 ALIGNED_AT_ONCE = 32  # images; with every class of each

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pag.images.given import require_differentiable
+from pag.foundation.given import require_differentiable
 
 
 class Rescaled(nn.Module):

@@ -64,7 +64,10 @@ def main(name: str, source: str, image_size: int | None, allow_overlap: bool, al
     click.echo(summary(name, images, data, scale))
     click.echo(duration(estimate))
     add_to_git(path)
-    click.echo("params.yaml says to run that (`git restore params.yaml` takes it back). Now run:\n\n  dvc repro")
+    click.echo(
+        f"params.yaml says to run that (`git restore params.yaml && git rm -f {path}` takes it back). Now run:\n\n"
+        "  dvc repro"
+    )
 
 
 def require_free(name: str, path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from pag.datasets.folder import files_of
 from pag.datasets.tree import FileTree
 from pag.foundation.attackable import square_attack_fits
-from pag.foundation.config.data import DataConfig
+from pag.foundation.config.data import Channels, DataConfig
 from pag.foundation.config.section import ConfigError
 
 LOOKED_AT = 500  # images, of which the sizes are read
@@ -26,7 +26,8 @@ def reading(path: Path, root: str, largest_side: int, most_images: int | None, i
     """
     tree = FileTree(path)
     files = files_of(tree)
-    side = image_size or common_side(tree, files, largest_side)
+    sizes, modes = zip(*looks(tree, files), strict=True)
+    side = image_size or common_side(set(sizes), root, largest_side)
     rarest = min(len(names) for names in files["train"].values())
     cut = {"test": 0.0 if files["test"] else 0.2, "validation": 0.0 if files.get("validation") else 0.1}
     if rarest < 5:
@@ -39,6 +40,7 @@ def reading(path: Path, root: str, largest_side: int, most_images: int | None, i
         loader="folder",
         root=root,
         image_size=side,
+        channels=common_channels(set(modes)),
         test_fraction=test,
         validation_fraction=max(0.1, _one_of(left)),
         train_limit=most_images if most_images is not None and total > most_images else None,
@@ -50,15 +52,19 @@ def _one_of(count: float) -> float:
     return min(0.5, math.ceil(150 / count) / 100)
 
 
-def common_side(tree: FileTree, files: dict[str, dict[str, list[str]]], largest: int) -> int | None:
-    """The side in pixels that all images are to have; None where they are as the experiment needs them."""
+def looks(tree: FileTree, files: dict[str, dict[str, list[str]]]) -> list[tuple[tuple[int, int], str]]:
+    """The sizes and modes (Pillow's) of some images of all parts."""
     names = [name for by_class in files.values() for of_class in by_class.values() for name in of_class]
     chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, LOOKED_AT).astype(int))]
-    sizes = {_size(content, name) for name, content in tree.read(chosen)}
+    return [_look(content, name) for name, content in tree.read(chosen)]
+
+
+def common_side(sizes: set[tuple[int, int]], root: str, largest: int) -> int | None:
+    """The side in pixels that all images are to have; None where they are as the experiment needs them."""
     shortest = int(np.median([min(size) for size in sizes]))
     if shortest < SMALLEST:
         raise ConfigError(
-            f"{tree.root}: images of {shortest} pixels a side, expected at least {SMALLEST}: AutoAttack needs them, "
+            f"{root}: images of {shortest} pixels a side, expected at least {SMALLEST}: AutoAttack needs them, "
             f"--image-size {SMALLEST} makes them larger"
         )
     one_square = len(sizes) == 1 and all(width == height for width, height in sizes)
@@ -67,9 +73,16 @@ def common_side(tree: FileTree, files: dict[str, dict[str, list[str]]], largest:
     return max(side for side in SIDES if side <= min(shortest, largest))
 
 
-def _size(content: bytes, name: str) -> tuple[int, int]:
+def common_channels(modes: set[str]) -> Channels | None:
+    """3 where some are in colour, or may be by their palette: others are grey by chance. None where all are grey."""
+    if modes <= {"1", "L"}:
+        return 1 if "1" in modes else None
+    return 3
+
+
+def _look(content: bytes, name: str) -> tuple[tuple[int, int], str]:
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return image.size
+            return image.size, image.mode.removesuffix("A")
     except UnidentifiedImageError:
         raise ConfigError(f"{name} cannot be read as an image: unknown format") from None

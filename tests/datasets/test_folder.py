@@ -136,12 +136,16 @@ DAMAGE = {
     ),
     "mixed mode": (
         lambda tree: write_image(tree / "test/dog/9.png", mode="L"),
-        ["test/dog/9.png is", "6×6 L", "6×6 RGB", "need one size and mode, convert the images"],
+        ["test/dog/9.png is", "6×6 L", "6×6 RGB", "need one size and mode, set data.channels to 3 (colour)"],
     ),
     "not square": (only_oblong_images, ["cat/0.png is 6×7 RGB, expected a square: set data.image_size"]),
     "mode": (
         lambda tree: Image.new("CMYK", (6, 6)).save(tree / "train/cat/0.jpg"),
-        ["train/cat/0.jpg has mode CMYK, expected RGB or L"],
+        ["train/cat/0.jpg has mode CMYK, expected RGB or L", "set data.channels to 3 (colour) or 1 (grey)"],
+    ),
+    "sixteen bits": (
+        lambda tree: Image.fromarray(np.full((6, 6), 40_000, dtype=np.uint16)).save(tree / "train/cat/0.PNG"),
+        ["train/cat/0.PNG has mode I;16, more than 8 bits: scale it", "-depth 8"],
     ),
     "files that are not read": (
         lambda tree: [
@@ -295,3 +299,23 @@ def test_real_cifar10_archive():
     assert np.bincount(dataset.train.labels).tolist() == [8] * 10
     assert np.bincount(dataset.test.labels).tolist() == [2] * 10
     assert 100 < dataset.train.images.mean() < 140
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mixed_images_get_the_channels_that_are_asked_for(tmp_path: Path, channels: int) -> None:
+    """A palette, CMYK and grey among RGB: one colour per image, of which grey has the luma of ITU-R 601."""
+    colours = {"RGB": (200, 100, 50), "P": (200, 100, 50), "CMYK": (200, 100, 50), "L": (90, 90, 90)}
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for mode, colour in colours.items():
+                image = Image.new("RGB", (6, 6), colour)
+                image = image.quantize() if mode == "P" else image.convert(mode)
+                image.save(tmp_path / part / name / f"{mode}.{'jpg' if mode == 'CMYK' else 'png'}")
+    found = read(DataConfig(loader="folder", root=str(tmp_path), channels=channels), seed=0)
+    assert found.train.images.shape == (8, channels, 6, 6)
+    for image, mode in zip(found.train.images[:4], sorted(colours), strict=True):
+        expected = np.array(colours[mode])
+        if channels == 1:
+            expected = np.round(expected @ [0.299, 0.587, 0.114])[None]
+        np.testing.assert_allclose(image, np.broadcast_to(expected.reshape(-1, 1, 1), image.shape), atol=3)

@@ -90,6 +90,19 @@ def test_what_is_written_is_an_experiment(
     assert "conf/mine.yaml" in known.split()  # or a queued experiment would not find it
 
 
+@pytest.mark.parametrize(("modes", "channels"), [(("L",), None), (("L", "RGB"), 3), (("RGB",), 3)])
+def test_one_image_in_colour_makes_all_so(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, modes: tuple[str, ...], channels: int | None
+) -> None:
+    monkeypatch.setattr("stages.new.__main__.minutes", lambda *arguments: {"all": 1.0})
+    for mode, classes in zip(modes, ("ab", "c"), strict=False):
+        write_images(workspace.folder / "pets", 12, (16,), mode, classes)
+    assert new(workspace, monkeypatch, "mine", "--images", "pets") == 0
+    assert load_conf("mine").data.channels == channels
+    for stage in ("raw", "prepare"):
+        assert workspace.run(monkeypatch, stage, "mine") == 0
+
+
 def test_without_git_it_says_what_queues_lack(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from pag.classifiers.compiled import in_one_graph
 from pag.classifiers.double_backward import fast_double_backward
 from pag.classifiers.input_gradients import cosine, input_gradients
 from pag.foundation.config.section import GradientOf, is_number
-from pag.images.given import as_classes, require_differentiable, require_finite, require_tensors
+from pag.foundation.given import as_classes, require_differentiable, require_finite, require_tensors
 from pag.training.batch import Batch
 
 
