@@ -13,8 +13,6 @@ comparisons, each a ratio of throughputs:
 - computed_over_read: CM computed from the images (`heuristics.computed`) against the store that may keep all; k = 1.
 """
 
-import mmap
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +22,9 @@ from typing import Any
 import click
 import fsspec
 import numpy as np
-import zarr
 
 from benchmarks.harness import measure, report
+from benchmarks.other_readers import BoundedMemmap, Read, libraries
 from pag.gradients.distillation.store_writer import StoreWriter, required_bytes
 from pag.gradients.realizations import class_mean
 from pag.images.dataset import ImageDataset, Split
@@ -40,8 +38,6 @@ SHAPE = (IMAGES, CLASSES, *IMAGE_SHAPE)
 PIXELS = int(np.prod(IMAGE_SHAPE))
 BATCH = 64
 POOL = 1000  # images of different random gradients; the store repeats them
-
-Read = Callable[[np.ndarray, np.ndarray], Any]
 
 
 @click.command(help=__doc__)
@@ -135,7 +131,7 @@ def reading(folder: Path, k: int) -> dict[str, Any]:
     memmap = np.memmap(plain, np.int8, "r", shape=SHAPE)
     fast: dict[str, Read] = {
         "memmap": lambda indices, classes: memmap[indices[:, None], classes],
-        "bounded memmap": BoundedMemmap(plain, bound).read,
+        "bounded memmap": BoundedMemmap(plain, bound, SHAPE).read,
         **{name: store.read for name, store in stores.items()},
     }
     check_agreement({**fast, **libraries(folder / "store8")})
@@ -196,63 +192,6 @@ def from_object_storage(url: str) -> dict[str, Any]:
             "milliseconds per batch": {name: 1000 * value for name, value in slow.items()},
             "copying": {"seconds": copying, "MB/s": stores["copied"].layout.total_bytes() / copying / 1e6},
         }
-
-
-class BoundedMemmap:
-    """np.memmap that returns its pages when more than a bound of them has become resident."""
-
-    def __init__(self, path: Path, bound: int) -> None:
-        self.memmap, self.bound = np.memmap(path, np.int8, "r", shape=SHAPE), bound
-        self.resident = 0
-        self._status = os.open("/proc/self/statm", os.O_RDONLY)
-
-    def read(self, indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        before = self._resident_file_bytes()
-        directions = self.memmap[indices[:, None], classes]
-        self.resident += self._resident_file_bytes() - before
-        if self.resident > self.bound:
-            self.memmap._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-            self.resident = 0
-        return directions
-
-    def _resident_file_bytes(self) -> int:
-        return int(os.pread(self._status, 128, 0).split()[2]) * mmap.PAGESIZE
-
-
-def libraries(path: Path) -> dict[str, Read]:
-    """Other Zarr readers of the same store, as far as they are installed."""
-    readers: dict[str, Read] = {"zarr-python": _zarr_read(path)}
-    try:
-        import zarrs  # noqa: F401
-
-        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-            readers["zarr-python with zarrs"] = _zarr_read(path)
-    except ImportError:
-        pass
-    try:
-        import tensorstore
-
-        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / "directions")}}
-        array = tensorstore.open(spec, read=True).result()
-        readers["tensorstore"] = lambda indices, classes: array[indices[:, None], classes].read().result()
-    except ImportError:
-        pass
-    return readers
-
-
-def _zarr_read(path: Path) -> Read:
-    array = zarr.open_group(path, mode="r")["directions"]
-    assert isinstance(array, zarr.Array)
-
-    def read(indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Its vectorised indexing has no whole directions: one by one, or all classes of an image at once."""
-        if classes.shape[1] == CLASSES:
-            return np.asarray(array.oindex[indices])[np.arange(len(indices))[:, None], classes]
-        return np.stack(
-            [np.asarray(array[i, c]) for i, row in zip(indices, classes, strict=True) for c in row]
-        ).reshape(*classes.shape, *IMAGE_SHAPE)
-
-    return read
 
 
 def sweeps(reads: dict[str, Read], k: int, batches: int) -> dict[str, Callable[[], None]]:

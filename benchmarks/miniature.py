@@ -32,6 +32,7 @@ from pag.foundation.config.section import ConfigError, read_yaml
 from stages.preset import DEFAULTS, Preset, load_preset, names
 
 ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "data/miniature"  # the last report
 
 # What is shrunk, section by section; everything else stays as the conf has it.
 CONF: dict[str, dict[str, Any]] = {
@@ -158,9 +159,9 @@ def run_datasets(datasets: list[str], params: dict[str, Any]) -> None:
         dvc(folder, "repro")
         assert "up to date" in dvc(folder, "repro"), "a second `dvc repro` found something to do"
         assert (folder / "results/report/report.md").is_file()
-        kept = Path(tempfile.mkdtemp(prefix="pag-report-"))
-        shutil.copytree(folder / "results/report", kept, dirs_exist_ok=True)
-    click.echo(f"After a few steps the accuracies are no results. The report, to look at: {kept}/index.html")
+        shutil.rmtree(KEPT, ignore_errors=True)
+        shutil.copytree(folder / "results/report", KEPT)
+    click.echo(f"After a few steps the accuracies are no results. The report, to look at: {KEPT}/index.html")
 
 
 def run_presets(presets: list[str]) -> None:

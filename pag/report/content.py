@@ -15,7 +15,7 @@ from pag.report.judgement import Finding, judge
 from pag.report.metrics import Metrics
 from pag.report.paper import load_paper
 from pag.report.paper_tables import paper_tables
-from pag.report.results import Results, Run
+from pag.report.results import Evaluated, Results
 from pag.report.rules import CERTAINTY, CHANCE, CLAIMS, Claim
 from pag.report.studies import study_tables
 
@@ -29,7 +29,7 @@ class Group:
 
     dataset: str
     arch: str
-    runs: tuple[Run, ...]  # methods and variants, and the networks of others on the data set
+    runs: tuple[Evaluated, ...]  # methods and variants, and the networks of others on the data set
     scores: pd.DataFrame  # theirs
     note: str  # what must stand beside all of it, e.g. "JPEG copy"; empty: nothing
     tables: tuple[Table, ...]
@@ -43,7 +43,7 @@ class Group:
         return f"{self.dataset}-{self.arch}"
 
     @property
-    def main(self) -> list[Run]:
+    def main(self) -> list[Evaluated]:
         """Those of the group's first table."""
         return [run for run in self.runs if run.study in MAIN]
 
@@ -119,7 +119,7 @@ def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Cont
     )
 
 
-def label(run: Run) -> str:
+def label(run: Evaluated) -> str:
     return f"{run.dataset} / {run.arch} / {run.variant or method_name(run.method)}"
 
 
@@ -134,7 +134,7 @@ def _flags(found: Metrics) -> list[str]:
     return found.warnings + own
 
 
-def _facts(params: Params, runs: Sequence[Run]) -> list[tuple[str, str]]:
+def _facts(params: Params, runs: Sequence[Evaluated]) -> list[tuple[str, str]]:
     used = {part for run in runs for part in run.method.split("+")}
     aligned = [f"{METHOD_NAMES[name]}, {words}" for name, words in REALIZATION_NAMES.items() if name in used]
     seeds = [run.metrics.seed for run in runs]
@@ -157,7 +157,7 @@ def _facts(params: Params, runs: Sequence[Run]) -> list[tuple[str, str]]:
     return [fact for fact in facts if fact[1]]
 
 
-def _group(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> Group:
+def _group(dataset: str, arch: str, runs: Sequence[Evaluated], scores: pd.DataFrame) -> Group:
     own = tuple(run for run in runs if run.dataset == dataset and run.arch in (arch, EXTERNAL))
     of_group = scores[(scores["dataset"] == dataset) & scores["arch"].isin([arch, EXTERNAL])]
     notes = dict.fromkeys(run.metrics.note for run in own if run.metrics.note)

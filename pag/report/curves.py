@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 
 from pag.report.formats import NORM_NAMES, method_name
 from pag.report.outcomes import NORMS, survived
-from pag.report.results import Run
+from pag.report.results import Evaluated
 from pag.report.style import PLOT_DPI, colour, house_style, marker
 
 GREY_LEVELS = 255
 
 
-def with_curves(runs: Sequence[Run]) -> list[Run]:
+def with_curves(runs: Sequence[Evaluated]) -> list[Evaluated]:
     return [run for run in runs if run.outcomes is not None and run.outcomes.curve]
 
 
@@ -23,7 +23,7 @@ def _scale(radii: np.ndarray) -> int:
     return GREY_LEVELS if np.allclose(levels, levels.round(), atol=1e-6) else 1
 
 
-def curves_figure(dataset: str, arch: str, runs: Sequence[Run]) -> Figure:
+def curves_figure(dataset: str, arch: str, runs: Sequence[Evaluated]) -> Figure:
     """One panel per norm; each curve begins with the clean accuracy of the attacked images at radius 0.
 
     `runs`: those of `with_curves`.

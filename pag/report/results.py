@@ -55,7 +55,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Run:
+class Evaluated:
     """One evaluated classifier; of an external network, `method` is its name and `arch` is EXTERNAL."""
 
     dataset: str
@@ -77,9 +77,9 @@ class Run:
 class Results:
     """Everything that the records say about the experiment of params.yaml."""
 
-    runs: tuple[Run, ...]  # the methods of params.yaml
-    variants: tuple[Run, ...]
-    externals: tuple[Run, ...]  # networks of others: beside ours in every table of their data set
+    runs: tuple[Evaluated, ...]  # the methods of params.yaml
+    variants: tuple[Evaluated, ...]
+    externals: tuple[Evaluated, ...]  # networks of others: beside ours in every table of their data set
     toy: ToyMetrics | None  # None: the toy experiment was not run
     scores: pd.DataFrame  # columns COLUMNS
 
@@ -119,14 +119,14 @@ def read_results(params: Params, confs: dict[str, Conf], folder: Path) -> Result
     return Results(runs, variants, externals, toy, scores)
 
 
-def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder: Path) -> Run:
+def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder: Path) -> Evaluated:
     """A method of params.yaml or a variant of conf, with its metrics and outcomes."""
     settings = run_of(name, dataset, arch, params, conf)
     metrics = read_metrics(folder, dataset, arch, name)
     _require_asked_for(f"{dataset}/{arch}/{name}", metrics, settings)
     outcomes = read_outcomes(folder / "arrays" / dataset / "outcomes" / arch / f"{name}.npz")
     penalty = settings.penalty if settings.method == "gradnorm" else None
-    run = Run(dataset, arch, settings.method, metrics, outcomes, penalty)
+    run = Evaluated(dataset, arch, settings.method, metrics, outcomes, penalty)
     if name == settings.method:
         return run
     replica = False
@@ -137,10 +137,10 @@ def _run(dataset: str, arch: str, name: str, params: Params, conf: Conf, folder:
     return replace(run, variant=name, study=variant_of(conf, dataset, name).study, replica=replica)
 
 
-def _external(dataset: str, name: str, folder: Path) -> Run:
+def _external(dataset: str, name: str, folder: Path) -> Evaluated:
     metrics = read_metrics(folder, dataset, EXTERNAL, name)
     outcomes = read_outcomes(folder / "arrays" / dataset / "outcomes" / EXTERNAL / f"{name}.npz")
-    return Run(dataset, EXTERNAL, name, metrics, outcomes, study="external")
+    return Evaluated(dataset, EXTERNAL, name, metrics, outcomes, study="external")
 
 
 def _require_asked_for(name: str, metrics: Metrics, settings: training.Run) -> None:
@@ -162,7 +162,7 @@ def _require_asked_for(name: str, metrics: Metrics, settings: training.Run) -> N
             )
 
 
-def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
+def _run_rows(run: Evaluated, conf: Conf) -> list[dict[str, Any]]:
     """The scores of one run; a radius of conf that the metrics lack becomes a row without a value."""
     metrics = run.metrics
     compared = run.variant is None and metrics.attack is None  # the paper has no variants and no quick attack
@@ -213,7 +213,7 @@ def _run_rows(run: Run, conf: Conf) -> list[dict[str, Any]]:
     return [common | row for row in rows]
 
 
-def _check_sample(run: Run, row: dict[str, Any]) -> None:
+def _check_sample(run: Evaluated, row: dict[str, Any]) -> None:
     """The metrics and the outcomes are of one evaluation."""
     sample: Sample | None = row.get("sample")
     if sample is not None and abs(sample.correct.mean() - row["value"]) > 1e-6:

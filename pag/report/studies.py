@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pag.foundation.config.runs import Study
 from pag.report.formats import MISSING, NORM_NAMES, Table, measured, method_name, radius, threat
-from pag.report.results import Run
+from pag.report.results import Evaluated
 from pag.report.style import PLOT_DPI, colour, error_bars, house_style, marker
 
 CAPTIONS: dict[Study, tuple[str, str]] = {
@@ -32,13 +32,13 @@ class Setting:
     name: str | None  # of a variant that is neither a sweep's nor a study's
 
     @classmethod
-    def of(cls, run: Run) -> "Setting":
+    def of(cls, run: Evaluated) -> "Setting":
         metrics, name = run.metrics, run.variant if run.study == "other" else None
         of_logits = metrics.gradient_of == "logit"
         return cls(run.method, metrics.alignment_weight, run.penalty, metrics.classes_per_image, of_logits, name)
 
 
-def study_tables(runs: Sequence[Run], scores: pd.DataFrame) -> list[Table]:
+def study_tables(runs: Sequence[Evaluated], scores: pd.DataFrame) -> list[Table]:
     """A table of each study among the variants of one dataset and architecture; main runs complete the seeds.
 
     `runs` and `scores` are all those of the dataset and architecture.
@@ -55,7 +55,7 @@ def study_tables(runs: Sequence[Run], scores: pd.DataFrame) -> list[Table]:
     return drawn
 
 
-def _main_seeds(runs: Sequence[Run], variants: Sequence[Run]) -> list[Run]:
+def _main_seeds(runs: Sequence[Evaluated], variants: Sequence[Evaluated]) -> list[Evaluated]:
     """The main runs that are one more seed of a setting among the variants."""
     known = {(Setting.of(run), run.metrics.seed) for run in variants}
     settings = {setting for setting, _ in known}
@@ -63,9 +63,9 @@ def _main_seeds(runs: Sequence[Run], variants: Sequence[Run]) -> list[Run]:
     return [run for run in main if (Setting.of(run), run.metrics.seed) not in known]
 
 
-def _cells(runs: Sequence[Run], scores: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def _cells(runs: Sequence[Evaluated], scores: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Header and rows."""
-    settings: dict[Setting, list[Run]] = {}
+    settings: dict[Setting, list[Evaluated]] = {}
     for run in sorted(runs, key=lambda run: run.metrics.alignment_weight or 0.0):
         settings.setdefault(Setting.of(run), []).append(run)
     robust = scores[scores["measure"] == "robust"]

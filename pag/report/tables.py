@@ -7,7 +7,7 @@ import pandas as pd
 
 from pag.report.formats import MISSING, NORM_NAMES, Table, compared, duration, method_name, percent, radius, threat
 from pag.report.paper import load_paper, variant_mark
-from pag.report.results import Run
+from pag.report.results import Evaluated
 
 TIDY = {
     "dataset": "dataset",
@@ -39,7 +39,7 @@ def tidy_table(scores: pd.DataFrame) -> pd.DataFrame:
     return accuracies[list(TIDY)].rename(columns=TIDY)
 
 
-def wide_table(runs: Sequence[Run], scores: pd.DataFrame) -> pd.DataFrame:
+def wide_table(runs: Sequence[Evaluated], scores: pd.DataFrame) -> pd.DataFrame:
     """One row per method of one dataset and architecture; accuracies as fractions in [0, 1]."""
     rows = []
     for run in runs:
@@ -61,7 +61,7 @@ def csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def accuracy_table(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> Table:
+def accuracy_table(dataset: str, arch: str, runs: Sequence[Evaluated], scores: pd.DataFrame) -> Table:
     """Clean and AutoAttack accuracies of one dataset and architecture in percent, beside the paper's."""
     accuracies = scores[scores["measure"].isin(["clean", "clean_attacked", "robust"])]
     models = accuracies[accuracies["measure"] == "robust"][["norm", "eps"]].drop_duplicates()
@@ -92,7 +92,7 @@ def _accuracy_caption(dataset: str, arch: str, scores: pd.DataFrame) -> str:
     )
 
 
-def foolbox_table(dataset: str, arch: str, runs: Sequence[Run], scores: pd.DataFrame) -> Table | None:
+def foolbox_table(dataset: str, arch: str, runs: Sequence[Evaluated], scores: pd.DataFrame) -> Table | None:
     """Accuracy under the attacks of the paper's Table 6, a column per method; None where none was configured."""
     results = scores[scores["measure"] == "foolbox"]
     if results.empty:
@@ -126,7 +126,7 @@ def toy_table(scores: pd.DataFrame) -> Table:
     return Table("toy", "Accuracy", caption, ["Method", "Clean", "PGD", "Worst point", "seeds"], rows)
 
 
-def cost_table(dataset: str, arch: str, runs: Sequence[Run]) -> Table:
+def cost_table(dataset: str, arch: str, runs: Sequence[Evaluated]) -> Table:
     """Training time of each run of one dataset and architecture, and of all together."""
     rows = []
     for run in runs:
@@ -146,7 +146,7 @@ def _cell(score: object) -> str:
     return compared(score.value, score.error, score.paper)  # type: ignore[attr-defined]
 
 
-def _foolbox_cell(run: Run, score: object) -> str:
+def _foolbox_cell(run: Evaluated, score: object) -> str:
     """The accuracy cell, the clean accuracy of the same images, the median size of perturbations that succeeded."""
     distance, result = score.median_distance, run.metrics.foolbox.get(score.attack)  # type: ignore[attr-defined]
     clean = None if result is None else result.clean_accuracy

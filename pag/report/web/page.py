@@ -18,7 +18,7 @@ from pag.report.content import TITLE, Content, Group
 from pag.report.figures import Illustration
 from pag.report.formats import method_name
 from pag.report.style import COLOURS, colour, ink, marker
-from pag.report.web import charts
+from pag.report.web import charts, marks
 from pag.report.web.provenance import provenance
 
 DARK = "#15181c"  # the page of the dark theme; style.css has it too
@@ -60,9 +60,9 @@ def web_page(content: Content, shown: Sequence[Illustration], figures: Path, cur
         content=content,
         groups=groups,
         specs=json.dumps(specs, ensure_ascii=False, sort_keys=True, separators=(",", ":")).replace("<", "\\u003c"),
-        methods=[(m, method_name(m), GLYPHS[marker(m)], charts.variable(m)) for m in methods],
-        light={charts.variable(method): colour(method) for method in (*COLOURS, "others")},
-        dark={charts.variable(method): ink(method, DARK) for method in (*COLOURS, "others")},
+        methods=[(m, method_name(m), GLYPHS[marker(m)], marks.variable(m)) for m in methods],
+        light={marks.variable(method): colour(method) for method in (*COLOURS, "others")},
+        dark={marks.variable(method): ink(method, DARK) for method in (*COLOURS, "others")},
         pictures=pictures,
         without_loss=without_loss,
         shown=embedded,
