@@ -157,13 +157,20 @@ def test_a_preset_runs_on_a_copy_of_its_dataset(workspace: Workspace) -> None:
 
 
 def test_a_preset_like_another_has_its_conf_but_for_its_own(workspace: Workspace) -> None:
-    hour, night, activation = (
-        load_preset(f"cifar10-{name}").conf["cifar10"] for name in ("hour", "night", "activation")
+    hour, night, day, activation = (
+        load_preset(f"cifar10-{name}").conf["cifar10"] for name in ("hour", "night", "day", "activation")
     )
-    assert activation == night
+    assert activation == night == day
     assert set(night) == set(hour)
     own = read_yaml(workspace.folder / "presets/cifar10-night.yaml")["conf"]["cifar10"]
     assert night == hour | own != hour
+
+
+def test_a_day_begins_with_the_night(workspace: Workspace) -> None:
+    """Whoever ran the one has all its artifacts for the other."""
+    night, day = (load_preset(f"cifar10-{name}").values() for name in ("night", "day"))
+    assert {key for key in night if night[key] != day[key]} == {"variants", "variant_datasets", "variant_archs"}
+    assert night["variants"] == []
 
 
 @pytest.mark.parametrize(
