@@ -106,18 +106,26 @@ def evaluate_run(
         **measured(found),
         "sanity": checks,
         "n_examples": len(attacked),
-        "split": config.split,
-        "n_clean": len(split),
-        "chance_accuracy": float(np.bincount(split.labels).max() / len(split)),
-        "train_images": None if about["arch"] == EXTERNAL else len(images.train),
-        "hardware": hardware(best_device()),
-        "data_note": data_note(conf),
+        **setting(images, conf, about),
     }
     outcomes = {"rows": rows, "labels": attacked.labels, "clean_correct": clean}
     save_arrays(paths.outcomes(*names), outcomes | outcome_arrays(found.by_norm, curve))
     save_pictures(model, images, conf, paths.large_eps(*names))
     save_json(paths.record(*names), record, sealed=True)
     save_json(paths.metrics(*names), {about["method"]: headline(record, config.split)})
+
+
+def setting(images: ImageDataset, conf: Conf, about: dict[str, Any]) -> dict[str, Any]:
+    """What the numbers are to be read by."""
+    split = images.split(conf.evaluation.split)
+    return {
+        "split": conf.evaluation.split,
+        "n_clean": len(split),
+        "chance_accuracy": float(np.bincount(split.labels).max() / len(split)),
+        "train_images": None if about["arch"] == EXTERNAL else len(images.train),
+        "hardware": hardware(best_device()),
+        "data_note": data_note(conf),
+    }
 
 
 def require_curve(config: EvaluationConfig, pixels: int) -> None:
