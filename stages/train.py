@@ -57,7 +57,7 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     # the store's record has the hashes of its files: other directions, another training
     of_store = run.realization and sha256(paths.gradients(images.name, run.realization) / "zarr.json")
     sections = [section.model_dump(mode="json") for section in settings if section is not None]
-    with paths.scratch("classifier", about, sections, of_store) as scratch:
+    with paths.scratch("train", about, sections, of_store) as scratch:
         with progress(f"{run.name} on {images.name}", conf.classifier.epochs * len(batches), "steps") as told:
 
             def on_epoch(history: History) -> None:

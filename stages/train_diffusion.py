@@ -37,7 +37,7 @@ SAMPLING_STEPS = 50
 @click.argument("dataset")
 def main(dataset: str) -> None:
     params, config, images = load_params(), load_conf(dataset).diffusion, load(paths.images(dataset))
-    with paths.scratch("diffusion", config.model_dump(mode="json"), images.content_hash, params.seed) as scratch:
+    with paths.scratch("train_diffusion", config.model_dump(mode="json"), images.content_hash, params.seed) as scratch:
         made = converted if config.checkpoint is not None else trained_here
         trained = made(images, config, params.seed, scratch)
         if not is_first():

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Hashable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def in_one_graph(
     return function(model, *inputs, **options)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # in training and in evaluation
 def _compiled(
     function: Differentiable, model: nn.Module, training: bool, **options: Any
 ) -> Callable[..., tuple[Tensor, ...]]:
@@ -41,11 +42,15 @@ def _compiled(
         with torch.autograd.set_multithreading_enabled(False):  # a tracer knows the thread it was started in
             return function(lambda images: torch.func.functional_call(model, state, (images,)), *inputs, **options)
 
-    @torch.compile(fullgraph=True)
     def graph(inputs: tuple[Tensor, ...], tensors: list[Tensor]) -> tuple[Tensor, ...]:
         return untraced(inputs, tensors)
 
+    # Dynamo finds its graphs by the code object and does not see what `untraced` closes over: with the same one
+    # another model of equal shapes, or the other mode, would be given this model's graph.
+    own = FunctionType(graph.__code__.replace(), graph.__globals__, closure=graph.__closure__)
+    compiled = torch.compile(own, fullgraph=True)
+
     def call(*inputs: Tensor) -> tuple[Tensor, ...]:
-        return graph(inputs, [*model.parameters(), *model.buffers()])
+        return compiled(inputs, [*model.parameters(), *model.buffers()])
 
     return call

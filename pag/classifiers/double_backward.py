@@ -56,16 +56,17 @@ def _computed(*parameters: Tensor | None) -> bool:
 
 
 def _conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    if isinstance(padding, str) or _computed(weight, bias):  # before autocast's casts, which are computed too
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    if torch.is_autocast_enabled(x.device.type):  # as autocast does for F.conv2d
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    # computed weights are looked at before autocast's casts, which are computed too
+    if isinstance(padding, str) or input.ndim != 4 or _computed(weight, bias):
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    if torch.is_autocast_enabled(input.device.type):  # as autocast does for F.conv2d
+        dtype = torch.get_autocast_dtype(input.device.type)
+        input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     geometry = (_pair(stride), _pair(padding), _pair(dilation), False, [0, 0], groups)  # not transposed
-    return _Convolution.apply(x, weight, bias, geometry)  # type: ignore[no-untyped-call]
+    return _Convolution.apply(input, weight, bias, geometry)  # type: ignore[no-untyped-call]
 
 
 def _pair(value: Any) -> list[int]:
@@ -109,12 +110,13 @@ class _ConvolutionInputGradient(torch.autograd.Function):
 
 
 def _batch_norm(
-    x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
     bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    if not training or weight is None or _computed(weight, bias):
-        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    return _BatchNorm.apply(x, weight, bias, running_mean, running_var, momentum, eps)  # type: ignore[no-untyped-call]
+    one_value = input.numel() == input.shape[1]  # a channel, which has no variance: PyTorch refuses it
+    if not training or weight is None or one_value or _computed(weight, bias):
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    return _BatchNorm.apply(input, weight, bias, running_mean, running_var, momentum, eps)  # type: ignore[no-untyped-call]
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -185,8 +187,8 @@ def _per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (like.ndim - 2))
 
 
-def _relu(x: Tensor, inplace: bool = False) -> Tensor:
-    return _ReLU.apply(x, inplace)  # type: ignore[no-untyped-call]
+def _relu(input: Tensor, inplace: bool = False) -> Tensor:
+    return _ReLU.apply(input, inplace)  # type: ignore[no-untyped-call]
 
 
 class _ReLU(torch.autograd.Function):

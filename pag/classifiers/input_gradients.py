@@ -61,4 +61,5 @@ def cosine(v: Tensor, u: Tensor) -> Tensor:
 def _unit_range(v: Tensor) -> Tensor:
     """v / max|v| along the last dimension; the scale is a constant, since the cosine's derivative along v is zero."""
     largest = v.detach().abs().amax(-1, keepdim=True)
-    return v * torch.where(largest > 0, 1 / largest, 0)
+    smallest = torch.finfo(v.dtype).tiny  # below it the reciprocal is infinite
+    return v * torch.where(largest > 0, 1 / largest.clamp_min(smallest), 0)

@@ -12,11 +12,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from pag.classifiers.given import as_classes, require_differentiable, require_finite, require_tensors
 from pag.evaluation.standard import DLR_CLASSES
 from pag.evaluation.wrapped import Rescaled
 from pag.foundation.allocator import out_of_memory
 from pag.foundation.config.section import Norm, check_radius, is_number
-from pag.foundation.given import as_classes, require_differentiable, require_finite, require_tensors
 from pag.foundation.seeding import own_random_state
 
 LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
@@ -101,6 +101,7 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
             raise ValueError(f"the model's {name} is {parameter.dtype}: expected float32, call model.float()")
     with own_random_state(images.device):
         found = [look(model, batch) for batch in images.split(batch_size)]
+        look(model, images[:1])  # alone, as the attacks may leave one of a batch
         random, warnings = _company(model, images[: min(batch_size, COMPANY)])
     logits, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))
     classes = logits.shape[1]
@@ -142,7 +143,7 @@ def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises ValueError in one line where a model has no logits or no input gradient.
     """
-    images = images.clone().requires_grad_()  # a model that changes its input in place fails here and not later
+    given, images = images, images.clone().requires_grad_()
     with torch.enable_grad():
         try:
             logits = model(images)
@@ -151,6 +152,8 @@ def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
                 raise
             message = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"the model fails on images {tuple(images.shape)} float32 in [0, 1]: {message}") from error
+        if not torch.equal(images.detach(), given):
+            raise ValueError("the model changes its input in place: expected images as they were, begin with .clone()")
         if not isinstance(logits, Tensor):
             raise ValueError(
                 f"the model returns a {type(logits).__name__}: expected a tensor of logits (N, classes)"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.evaluation.admission import SAME, look
+from pag.evaluation.wrapped import parts_of
 from pag.foundation.scratch import Scratch
 
 SAME_GRADIENT = 0.1  # of their norm: rounding may switch a unit of a ReLU network on or off
@@ -27,7 +28,8 @@ class Cache:
     def __init__(self, folder: Path, model: nn.Module, package: str) -> None:
         """package: the distribution that attacks; an outcome of another version of it is not taken up."""
         versions = f"{package} {importlib.metadata.version(package)} torch {torch.__version__}"
-        self._model, self._key = model, _digest(versions, _code(), repr(model), model.state_dict())
+        states = [part.state_dict() for part in parts_of(model)]
+        self._model, self._key = model, _digest(versions, _code(), repr(model), *states)
         self._scratch = Scratch(folder, {"model": self._key})
 
     def outcome(self, about: dict[str, Any], images: Tensor, attack: Callable[[], Any]) -> Any:
@@ -74,6 +76,7 @@ def _update(hasher: "hashlib._Hash", part: object) -> None:
             _update(hasher, value)
     elif isinstance(part, Tensor):
         hasher.update(f"{part.dtype}{tuple(part.shape)}".encode())
-        hasher.update(part.detach().cpu().contiguous().numpy().tobytes())
+        content = part.detach().cpu().contiguous().flatten()  # as bytes, since NumPy has no bfloat16
+        hasher.update(content.view(torch.uint8).numpy().tobytes())
     else:
         hasher.update(f"{part!r};".encode())

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pag.classifiers.given import require_finite, require_tensors
 from pag.evaluation.admission import checked, look
 from pag.evaluation.alignment import gradient_alignment
 from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack, frozen
@@ -21,7 +22,6 @@ from pag.evaluation.foolbox import FoolboxResult, checked_attacks, evaluate_fool
 from pag.evaluation.standard import Budget
 from pag.evaluation.wrapped import Function
 from pag.foundation.config.section import Norm, is_number
-from pag.foundation.given import require_finite
 from pag.foundation.processes import shared_out
 from pag.store.reader import GradientStore
 
@@ -168,6 +168,7 @@ def _checked_directions(network: nn.Module, directions: Any) -> tuple[Tensor, Gr
         raise ValueError(
             f"class_gradients are a {type(class_gradients).__name__}: expected a tensor or pag.open_gradients(…)"
         )
+    require_tensors(images=images)
     images, _ = checked(images, torch.zeros(len(images), dtype=torch.long))
     with frozen(network):
         classes = look(network, images[:1].to(device_of(network, images)))[0].shape[1]

@@ -1,5 +1,6 @@
 """Models as the attacks take them: a function of images as a module, and logits of a scale that hides no gradient."""
 
+import dis
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pag.foundation.given import require_differentiable
+from pag.classifiers.given import require_differentiable
 
 
 class Rescaled(nn.Module):
@@ -45,13 +46,14 @@ class Function(nn.Module):
         return self.function(images)
 
 
-def parameters_of(model: nn.Module) -> list[nn.Parameter]:
-    """Its parameters, and those of the modules that a function visibly calls, which are no parts of its own.
+def parts_of(model: nn.Module) -> list[nn.Module]:
+    """The model, and the modules that a function visibly calls, which are no parts of its own."""
+    return [model, *(_modules_of(model.function) if isinstance(model, Function) else ())]
 
-    Raises ValueError in one line where they were made in inference mode, of which there is no gradient.
-    """
-    parts = (model, *(_modules_of(model.function) if isinstance(model, Function) else ()))
-    parameters = [parameter for part in parts for parameter in part.parameters()]
+
+def parameters_of(model: nn.Module) -> list[nn.Parameter]:
+    """Those of its parts. Raises ValueError in one line where they were made in inference mode, without a gradient."""
+    parameters = [parameter for part in parts_of(model) for parameter in part.parameters()]
     require_differentiable(*parameters)
     return parameters
 
@@ -63,8 +65,10 @@ def _modules_of(value: Any, depth: int = 3) -> Iterator[nn.Module]:
         return
     held: list[Any] = [getattr(value, "__self__", None)]
     if inspect.isfunction(value):
-        variables = inspect.getclosurevars(value)
-        held += [*variables.nonlocals.values(), *variables.globals.values()]
+        # not getclosurevars' globals, among which is whatever has the name of an attribute
+        names = {each.argval for each in dis.get_instructions(value) if each.opname == "LOAD_GLOBAL"}
+        held += inspect.getclosurevars(value).nonlocals.values()
+        held += [value.__globals__[name] for name in names if name in value.__globals__]
     elif isinstance(value, partial):
         held += [value.func, *value.args, *value.keywords.values()]
     elif isinstance(value, Mapping):

@@ -104,8 +104,8 @@ class GradientStore:
         damaged; each in one line.
         """
         indices, classes = as_rows(indices, target_classes)
-        if len(indices) == 0:
-            return np.empty((0, classes.shape[1], *self.shape[2:]), np.int8)
+        if classes.size == 0:
+            return np.empty((*classes.shape, *self.shape[2:]), np.int8)
         if self._unverified:
             self._verify(indices)
         directions = self._shards.gather(indices, classes).reshape(*classes.shape, *self.layout.stored_shape[2:])

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pag
 import stages
+from pag.foundation.config.section import read_yaml
 from pag.foundation.repository import repository
 
 if TYPE_CHECKING:
@@ -95,17 +95,28 @@ def outcomes(dataset: str, arch: str, method: str) -> Path:
 def scratch(stage: str, *about: Any) -> "AbstractContextManager[Scratch]":
     """Where a long stage keeps what it goes on from after an interruption; removed when the block succeeds.
 
-    It belongs to `about` (the stage's parameters and inputs, as JSON), to the code of the project and to the libraries.
-    DVC removes the outs of a stage before it runs, and runs queued experiments in temporary copies: so the folder lies
+    It belongs to `about` (the stage's parameters and inputs, as JSON), to the stage's code and to the libraries. DVC
+    removes the outs of a stage before it runs, and runs queued experiments in temporary copies: so the folder lies
     beside the outs, in the repository itself.
     """
     from pag.foundation.scratch import open_scratch  # with PyTorch, which the stage `raw` does without
 
-    code = hashlib.sha256()
-    for package in (pag, stages):
-        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
-            code.update(path.read_bytes())
-    return open_scratch(_kept(), stage, {"about": about, "code": code.hexdigest()})
+    return open_scratch(_kept(), stage, {"about": about, "code": code_of(stage)})
+
+
+def code_of(stage: str) -> str:
+    """A hash of the code that dvc.yaml names for `python -m stages.<stage>`: what DVC runs it again for."""
+    root = Path(stages.__path__[0]).parent
+    listed = {
+        dep
+        for each in read_yaml(root / "dvc.yaml")["stages"].values()
+        if f"stages.{stage}" in each["cmd"].split()
+        for dep in each["deps"]
+        if dep.startswith(("pag/", "stages/"))
+    }
+    assert listed, stage
+    files = sorted(file for dep in listed for file in (root / dep, *(root / dep).rglob("*.py")) if file.is_file())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _kept() -> Path:

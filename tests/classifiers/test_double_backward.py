@@ -120,6 +120,32 @@ def test_layers_equal_pytorchs_double_backward(layer: nn.Module) -> None:
         assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+def test_functions_take_what_pytorchs_take() -> None:
+    g = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 4, 5, 5, generator=g), torch.randn(3, 4, 3, 3, generator=g)
+    mean, variance = torch.zeros(4), torch.ones(4)
+
+    def outputs() -> list[Tensor]:
+        return [
+            F.conv2d(input=x, weight=weight, padding=1),
+            F.conv2d(x[0], weight),  # without a batch
+            F.batch_norm(input=x, running_mean=mean, running_var=variance, weight=mean + 2, training=True, momentum=0),
+            F.relu(input=x),
+        ]
+
+    expected = outputs()
+    with fast_double_backward():
+        torch.testing.assert_close(outputs(), expected)
+
+
+def test_one_value_a_channel_has_no_variance() -> None:
+    """A last batch of one image would fill the running statistics with NaN."""
+    layer = nn.BatchNorm1d(4)
+    with fast_double_backward(), pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        layer(torch.rand(1, 4))
+    assert layer.running_var.isfinite().all()
+
+
 def test_first_order_gradients_are_unchanged() -> None:
     layer, x = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).double(), torch.rand(2, 2, 5, 5).double()
     expected = torch.autograd.grad(layer(x).sin().sum(), list(layer.parameters()))

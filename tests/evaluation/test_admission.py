@@ -170,6 +170,14 @@ def test_radii_of_any_sequence_and_order_are_the_same():
         (linear_classifier(4, 36).half(), r"1.weight is torch.float16"),
         (linear_classifier(4, 30), r"the model fails on images \(8, 1, 6, 6\) float32 in \[0, 1\]: .*mat1 and mat2"),
         (Changed(lambda z, x: z + x.sub_(0.5).sum()), r"the model fails on images .*in-place"),
+        (
+            Changed(lambda z, x: z + 0 * x.data.mul_(0.5).sum()),
+            "the model changes its input in place: expected images",
+        ),
+        (
+            nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36, track_running_stats=False), nn.Linear(36, 4)),
+            r"the model fails on images \(1, 1, 6, 6\) .*: Expected more than 1 value per channel",
+        ),
     ],
 )
 def test_models_are_refused_in_one_line(measure, model, message):
@@ -207,6 +215,12 @@ def test_a_function_of_a_module_in_training_mode_is_refused():
             evaluate(function, IMAGES, LABELS, RADII, attack=quick())
     network.eval()
     assert evaluate(logits, IMAGES, LABELS, RADII, attack=quick()).clean_accuracy == 1
+
+
+def test_a_module_with_the_name_of_an_attribute_is_not_the_functions(monkeypatch):
+    monkeypatch.setitem(globals(), "scores", nn.Linear(3, 3).train())
+    holder = SimpleNamespace(scores=LINEAR.eval())
+    assert evaluate(lambda images: 2 * holder.scores(images), IMAGES, LABELS, RADII, attack=quick()).clean_accuracy == 1
 
 
 class Normalised(nn.Module):

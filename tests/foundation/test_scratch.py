@@ -137,7 +137,7 @@ def test_an_outer_project_is_not_believed(tmp_path: Path, monkeypatch: pytest.Mo
         here.mkdir(parents=True)
         monkeypatch.chdir(here)
         monkeypatch.setenv("DVC_ROOT", str(root))
-        with paths.scratch("work") as scratch:
+        with paths.scratch("train") as scratch:
             assert scratch.folder.resolve().parent == expected / "data/.scratch"
 
 

@@ -122,6 +122,15 @@ def test_cosine_does_not_see_the_scale(scale: float) -> None:
     assert torch.allclose(cosine(v * scale, u).double(), reference, atol=1e-6)
 
 
+def test_tiny_gradients_keep_their_direction() -> None:
+    """Below the smallest normal number, with the few digits that are left there."""
+    g = torch.Generator().manual_seed(1)
+    v, u = torch.randn(2, 3, 8, generator=g), torch.randn(2, 3, 8, generator=g)
+    reference = F.cosine_similarity(v.double(), u.double(), dim=2)
+    assert torch.allclose(cosine(v, u * 1e-41).double(), reference, atol=1e-3)
+    assert torch.allclose(cosine(v * 1e-41, u).double(), reference, atol=1e-3)
+
+
 def test_zero_gradients_have_a_defined_loss_and_no_nan() -> None:
     v = torch.zeros(1, 2, 5, requires_grad=True)
     u = torch.ones(1, 2, 5)

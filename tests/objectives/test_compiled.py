@@ -1,5 +1,6 @@
 """A compiled model has the gradients of the plain one under every objective."""
 
+import copy
 import functools
 
 import pytest
@@ -96,6 +97,19 @@ def test_ordinary_weights_take_the_fast_path(through: str, precision: str, monke
         gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(given.values()))]))
     assert len(decided) >= 4 and not any(decided)  # a convolution and a batch norm, in both
     assert (gradients[0] - gradients[1]).norm() <= 1e-2 * gradients[0].norm()
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_models_of_equal_shapes_have_graphs_of_their_own() -> None:
+    """In each mode and with each score: nothing that tells them apart is in a shape."""
+    batch = random_batch(8, torch.float64)
+    networks = [small_network(), small_network(), small_network().eval()]
+    networks[1][2] = nn.Tanh()
+    for network in (*networks, *networks):
+        for objective in (Alignment(2.0, 4), Alignment(2.0, 4, "logit")):
+            expected = objective(copy.deepcopy(network), batch)
+            torch.testing.assert_close(objective(torch.compile(network), batch), expected)
+    assert networks[2][1].num_batches_tracked == 0
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ in; two edits inside the same dep are made one after the other.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import networkx as nx
 import pytest
@@ -16,6 +17,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.miniature import copy_repository
 from pag.foundation.config.section import read_yaml
+from stages.shared import paths
 
 PARAMS = {  # one of everything that dvc.yaml has a group for
     "baselines": ["at-l2"],
@@ -184,3 +186,22 @@ def test_what_follows_from_lambda() -> None:
 
 def depends_on(graph, stage, targets: list) -> bool:
     return any(target is not stage and nx.has_path(graph, stage, target) for target in targets)
+
+
+KEPT = {name: {name} for name in ("train_diffusion", "distill", "distill_sbg")} | {"train": TRAIN, "evaluate": EVALUATE}
+
+
+def test_half_finished_work_is_given_up_for_the_same_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state that DVC would go on from belongs to the code of its stage, and to no other: days may be in it."""
+    copy_repository(tmp_path)
+    monkeypatch.setattr(paths, "stages", SimpleNamespace(__path__=[str(tmp_path / "stages")]))
+    before = {stage: paths.code_of(stage) for stage in KEPT}
+    for name, changed in CODE.items():
+        if not name.startswith("external/"):
+            with (tmp_path / name).open("a") as file:
+                file.write("# edited\n")
+            after = {stage: paths.code_of(stage) for stage in KEPT}
+            assert {stage for stage in KEPT if after[stage] != before[stage]} == {
+                stage for stage, groups in KEPT.items() if groups & changed
+            }, name
+            before = after

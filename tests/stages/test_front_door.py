@@ -211,6 +211,7 @@ def test_alignment_with_the_gradients_themselves_is_one() -> None:
         ({"class_gradients": torch.ones(2, 3, 1, 2, 2).numpy()}, "class_gradients are a ndarray: expected a tensor or"),
         ({"class_gradients": torch.full((2, 3, 1, 2, 2), torch.nan)}, "class_gradients hold NaN or infinity"),
         ({"class_gradients": torch.zeros(2, 3, 1, 2, 2)}, "class_gradients are all zero: expected directions"),
+        ({"images": None}, "images are a NoneType: expected a tensor"),
         ({"model": lambda x: (x.flatten(1),)}, "the model returns a tuple: expected a tensor of logits"),
     ],
 )
@@ -247,7 +248,7 @@ def test_gradients_that_are_nan_are_not_left_out() -> None:
     assert any(text.startswith("alignment was not measured: the model's input") for text in found.warnings)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32, torch.int64])
 def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
     labels, targets = torch.tensor([0, 2], dtype=dtype), torch.tensor([[1], [0]], dtype=dtype)
     terms = pag.alignment_loss(Linear(), pixels(), labels, targets, torch.ones(2, 1, 1, 2, 2), weight=0.5)
@@ -279,10 +280,17 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
             {"images": torch.full((2, 1, 2, 2), torch.nan)},
             "2 of 2 images hold NaN or infinity: expected finite numbers",
         ),
+        ({"images": pixels().requires_grad_()}, "images require a gradient, and the loss gives them none"),
+        (
+            {"target_classes": torch.zeros(2, 0, dtype=torch.long), "class_gradients": torch.ones(2, 0, 1, 2, 2)},
+            r"target_classes have shape \(2, 0\): expected at least one for an image",
+        ),
+        ({"model": lambda x: x.flatten(1)[:, :1]}, r"the model returns \(2, 1\): expected logits .* two classes"),
+        ({"model": lambda x: x.detach().flatten(1)}, "the model gives no gradient: return logits without"),
         ({"labels": torch.tensor([0j, 1])}, r"labels are torch.complex64 of shape \(2,\): expected integers"),
         ({"model": "rn18"}, "the model is a str: expected a module or a function of images"),
-        ({"model": lambda x: (x.flatten(1),)}, r"the model returns tuple: expected a tensor of logits \(B, C\)"),
-        ({"model": lambda x: x}, r"the model returns \(2, 1, 2, 2\): expected a tensor of logits \(B, C\)"),
+        ({"model": lambda x: (x.flatten(1),)}, r"the model returns tuple: expected logits \(B, C\)"),
+        ({"model": lambda x: x}, r"the model returns \(2, 1, 2, 2\): expected logits \(B, C\) of two classes or more"),
         ({"model": Linear().requires_grad_(False)}, "no weight of the model requires a gradient, so nothing would be"),
         ({"weight": -1.0}, "weight is -1.0: expected λ"),
         ({"weight": "0.5"}, "weight is '0.5': expected λ"),

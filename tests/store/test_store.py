@@ -215,7 +215,14 @@ def test_damage_in_one_shard_leaves_the_others_readable(tmp_path: Path, max_resi
 @READERS
 @pytest.mark.parametrize(
     ("indices", "classes", "message"),
-    [([-1], [[0]], "image -1"), ([23], [[0]], "image 23"), ([0], [[-1]], "class -1"), ([0, 1], [[0], [4]], "class 4")],
+    [
+        ([-1], [[0]], "image -1"),
+        ([-24], [[0]], "image -24"),  # of 23: as far below as one that is there is above
+        ([23], [[0]], "image 23"),
+        ([0], [[-1]], "class -1"),
+        ([0], [[-6]], "class -6"),
+        ([0, 1], [[0], [4]], "class 4"),
+    ],
 )
 def test_what_is_not_there_cannot_be_read(tmp_path: Path, max_resident_bytes, indices, classes, message) -> None:
     store = GradientStore.open(write(tmp_path / "store", make_gradients(SQUARE)), max_resident_bytes=max_resident_bytes)

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from pag.classifiers.compiled import in_one_graph
 from pag.classifiers.double_backward import fast_double_backward
+from pag.classifiers.given import as_classes, require_differentiable, require_finite, require_tensors
 from pag.classifiers.input_gradients import cosine, input_gradients
 from pag.foundation.config.section import GradientOf, is_number
-from pag.foundation.given import as_classes, require_differentiable, require_finite, require_tensors
 from pag.training.batch import Batch
 
 
@@ -86,6 +86,8 @@ def alignment_loss(
         raise ValueError(
             f"class_gradients have shape {tuple(class_gradients.shape)}: expected {expected}, one for each target class"
         )
+    if target_classes.numel() == 0:
+        raise ValueError(f"target_classes have shape {tuple(target_classes.shape)}: expected at least one for an image")
     require_finite("finite numbers", images=images)
     require_finite("finite numbers, or zeros for no direction", class_gradients=class_gradients)
     inputs = (images, labels, target_classes, class_gradients)
@@ -107,6 +109,11 @@ def _check_model(model: Any, images: Tensor) -> None:
         raise ValueError(
             f"images are {images.dtype} and the model's weights {dtype}: expected both float32 or both "
             "float64; divide integers by their largest value, and call this under torch.autocast for half precision"
+        )
+    if images.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "images require a gradient, and the loss gives them none: make what computes them a part of the model, or "
+            "call images.detach()"
         )
     if parameters and torch.is_grad_enabled() and not any(parameter.requires_grad for parameter in parameters):
         raise ValueError(
@@ -146,9 +153,11 @@ def _terms(
     images = images.detach().requires_grad_()
     with fast_double_backward():
         logits = model(images)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the model returns {found}: expected a tensor of logits (B, C), wrap it in a function")
+        raise ValueError(f"the model returns {found}: expected logits (B, C) of two classes or more, wrap it")
+    if not logits.requires_grad:
+        raise ValueError("the model gives no gradient: return logits without .detach(), torch.no_grad() or argmax")
     v = input_gradients(logits, images, target_classes, gradient_of)  # (B, k, C, H, W)
     directed = class_gradients.flatten(2).ne(0).any(2)  # (B, k)
     return F.cross_entropy(logits, labels), ((1 - cosine(v, class_gradients)) * directed).mean(), logits

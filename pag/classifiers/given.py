@@ -34,9 +34,10 @@ def as_classes(name: str, given: Tensor, *shape: int | str) -> Tensor:
     if not integers or not fits:
         expected = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} are {given.dtype} of shape {tuple(given.shape)}: expected integers ({expected})")
-    if given.numel() and given.min() < 0:
-        raise ValueError(f"{name} reach down to {given.min()}: expected classes from 0 on")
-    return given.long()
+    classes = given.long()  # before they are compared: PyTorch has no minimum of unsigned integers
+    if classes.numel() and classes.min() < 0:
+        raise ValueError(f"{name} reach down to {classes.min()}: expected classes from 0 on")
+    return classes
 
 
 def require_differentiable(*tensors: Tensor) -> None:
