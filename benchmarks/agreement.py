@@ -42,7 +42,7 @@ def _computed(robust: nn.Module, test: Split, device: torch.device, batch_size: 
     """Logits and alignment loss of an untrained ResNet-18, the loss's weight gradients; flags of `robust`."""
     model, batch = build("rn18", NUM_CLASSES, (3, 32, 32), seed=0).to(device), random_batch(batch_size, 1, device)
     logits = model.eval()(batch.images)
-    loss = torch.stack(list(Alignment(2.0, NUM_CLASSES)(model.train(), batch).values())).sum()
+    loss = torch.stack(list(Alignment(2.0)(model.train(), batch).values())).sum()
     gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])
     images, labels = test.unit().to(device), torch.from_numpy(test.labels).to(device)
     found = evaluate_autoattack(

@@ -146,7 +146,7 @@ def accuracies(bench: Bench, store: GradientStore, seed: int) -> dict[str, float
     k = conf.alignment.classes_per_image
     batches = Batches(images.train, conf.classifier, seed, bench.device, store, k)
     weight = conf.methods.sbg.for_arch(ARCH)
-    objective = Alignment(weight, images.num_classes, conf.alignment.gradient_of)
+    objective = Alignment(weight, conf.alignment.gradient_of)
     train_classifier(model, batches, objective, images.validation, conf.classifier)
     model.requires_grad_(False).eval()
     clean = accuracy(model, images.validation, bench.device)

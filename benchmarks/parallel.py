@@ -58,7 +58,7 @@ def train(steps: int, folder: Path) -> None:
     config = ClassifierConfig(epochs=1, batch_size=128, crop_padding=4, flip=True, compile=False)
     batches = Batches(split, config, 0, CPU, RandomDirections())  # type: ignore[arg-type]
     nothing = split.select(np.arange(0))
-    train_classifier(build("rn8-silu", NUM_CLASSES, SHAPE, 0), batches, Alignment(1.0, NUM_CLASSES), nothing, config)
+    train_classifier(build("rn8-silu", NUM_CLASSES, SHAPE, 0), batches, Alignment(1.0), nothing, config)
 
 
 def diffusion(steps: int, folder: Path) -> None:

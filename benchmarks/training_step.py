@@ -42,14 +42,14 @@ def ratios(arch: str, size: int, recipe_images: int, repeats: int, compile: bool
     long = measure(
         {
             "plain": steps.of(cross_entropy, part),
-            "pag": steps.of(Alignment(2.0, NUM_CLASSES), part, k=1),
-            "k2": steps.of(Alignment(2.0, NUM_CLASSES), part, k=2),
-            "all": steps.of(Alignment(2.0, NUM_CLASSES), part, k=NUM_CLASSES),
+            "pag": steps.of(Alignment(2.0), part, k=1),
+            "k2": steps.of(Alignment(2.0), part, k=2),
+            "all": steps.of(Alignment(2.0), part, k=NUM_CLASSES),
             "at20": steps.of(adversarial_training(20), part),
         },
         max(1, repeats // 2),
     )
-    aligned, at7, trades = Alignment(2.0, NUM_CLASSES), adversarial_training(7), Trades(THREAT, 10, 0.1, beta=6.0)
+    aligned, at7, trades = Alignment(2.0), adversarial_training(7), Trades(THREAT, 10, 0.1, beta=6.0)
     robust = measure(
         {
             "pag": steps.of(aligned, part, k=1),
@@ -94,7 +94,7 @@ def short_steps(steps: "Steps", size: int, repeats: int) -> dict[str, float]:
     return measure(
         {
             "plain": steps.of(cross_entropy, size),
-            "pag": steps.of(Alignment(2.0, NUM_CLASSES), size, k=1),
+            "pag": steps.of(Alignment(2.0), size, k=1),
             "at7": steps.of(adversarial_training(7), size),
         },
         repeats,

@@ -104,7 +104,7 @@ def summary(values: list[float]) -> dict[str, float | list[float]]:
 def run_seed(toy: ToyConfig, points: ImageDataset, gradients: PointGradients, seed: int) -> dict[str, nn.Module]:
     """Vanilla and NN, trained from the same initial weights. One thread: the work of a step is tiny."""
     torch.set_num_threads(1)
-    aligned = Alignment(toy.weight, points.num_classes)
+    aligned = Alignment(toy.weight)
     return {
         "vanilla": train(points, cross_entropy, None, toy, seed),
         "nn": train(points, aligned, gradients, toy, seed),

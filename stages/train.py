@@ -48,7 +48,7 @@ def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     """Train a new network of architecture `arch` as `run` says and write the outs of the stage."""
     require_possible(run, images, conf)
     gradients = class_gradients(run, images)
-    objective = objective_of(run, images.num_classes, conf)
+    objective = objective_of(run, conf)
     about = describe(run, arch, images, gradients)
     model = build(arch, images.num_classes, images.image_shape, run.training_seed)
     k = run.alignment.classes_per_image
@@ -116,7 +116,7 @@ def class_gradients(run: Run, images: ImageDataset) -> ClassGradients | None:
     return open_distilled(paths.gradients(images.name, run.realization), images, run.realization)
 
 
-def objective_of(run: Run, num_classes: int, conf: Conf) -> Objective:
+def objective_of(run: Run, conf: Conf) -> Objective:
     """What the run minimises: a baseline, alignment, or the sum of both."""
     terms: list[Objective] = []
     if run.baseline is not None:
@@ -126,7 +126,7 @@ def objective_of(run: Run, num_classes: int, conf: Conf) -> Objective:
     if run.realization is not None:
         from pag.objectives.alignment.objective import Alignment
 
-        aligned = Alignment(run.weight, num_classes, run.alignment.gradient_of)
+        aligned = Alignment(run.weight, run.alignment.gradient_of)
         terms.append(aligned.term if terms else aligned)
 
     def objective(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

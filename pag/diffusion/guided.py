@@ -39,7 +39,7 @@ ATTENTION = {"group_norm": "norm", "to_q": "qkv", "to_k": "qkv", "to_v": "qkv", 
 PARTS = ("to_q", "to_k", "to_v")  # of their projection
 
 
-class DoesNotFit(ValueError):  # noqa: N818 (it says what is wrong of what)
+class DoesNotFit(ValueError):  # noqa: N818 (an outcome, of which callers make an error of their own)
     """Weights that are of another network; the message says which."""
 
 

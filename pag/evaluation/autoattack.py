@@ -112,7 +112,7 @@ def evaluate_autoattack(
             progress(sum(each.decided for each in campaigns), pairs, sum(each.held for each in campaigns))
 
         kept = None if admitted.random else cache
-        if kept is not None and is_first():  # another model is refused here, before it could meet no part of this one
+        if kept is not None and is_first():  # so that another model is refused before the first attack
             probe = {"images": images[:batch_size]}
             Cache(kept, model, "pyautoattack").outcome(probe, images[:batch_size], lambda: None)
         with runner(model, processes, kept) as run:

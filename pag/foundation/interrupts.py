@@ -69,5 +69,7 @@ def exit_code() -> int:
 def _receive(number: int, frame: FrameType | None) -> None:
     global _received
     first, _received = _received is None, number
-    if not _holders if first else number == signal.SIGINT:
+    if first and not _holders:
+        raise Interrupted
+    if not first and number == signal.SIGINT:  # the user insists
         raise Interrupted

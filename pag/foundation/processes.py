@@ -99,7 +99,7 @@ class Part:
 
     @property
     def weight(self) -> float:
-        """Of the rows' mean in the mean of the whole batch."""
+        """The share of the whole batch: the sum over processes of weight × own mean is the batch's mean."""
         return (self.end - self.begin) / self.total
 
 

@@ -21,7 +21,7 @@ from pag.report.rules import (
 )
 
 CLEAN_APART = 0.05  # clean accuracies this far apart are still those of comparable networks
-SAME_TIME = 2.25  # factor between two timings that tells nothing: that of the slowest and the fastest of ten
+SAME_TIME = 2.25  # factor between two timings that tells nothing: the spread of twelve runs (docs/benchmarks.md)
 
 
 @claim(

@@ -28,7 +28,7 @@ class Batch:
 
     @property
     def weight(self) -> float:
-        """Of a mean over these images in the mean over the whole batch."""
+        """The share of the whole batch: the sum over processes of weight × own mean is the batch's mean."""
         return 1.0 if self.part is None else self.part.weight
 
 

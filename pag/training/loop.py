@@ -21,7 +21,7 @@ from pag.foundation.processes import add_up, from_first
 from pag.foundation.scratch import Scratch
 from pag.foundation.seeding import derive_seed, own_random_state
 from pag.images.dataset import Split
-from pag.training.batch import Objective
+from pag.training.batch import Batch, Objective
 from pag.training.batches import Batches
 
 
@@ -82,22 +82,18 @@ def train_classifier(
     earlier_waited = history.seconds_waited
     on_epoch(history)
 
+    def count_time(since: float) -> None:
+        history.seconds += time.perf_counter() - since
+        history.seconds_waited = earlier_waited + batches.seconds_waited
+
     with own_random_state(device), held() if scratch else nullcontext():
         for epoch in range(len(history.rows), config.epochs):
             network.train()
             start = time.perf_counter()
             for batch in batches.epoch(epoch, first=history.steps - epoch * per_epoch):
-                # the objective's terms, whose sum is the loss
                 torch.manual_seed(derive_seed(batches.seed, "dropout", history.steps))
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                    terms = objective(network, batch)
-                loss = batch.weight * torch.stack(list(terms.values())).sum()
-
-                # update the weights
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                loss, terms = loss.detach(), {name: batch.weight * term.detach() for name, term in terms.items()}
-                add_up([loss, *terms.values(), *(p.grad for p in model.parameters() if p.grad is not None)])
+                loss, terms = _differentiate(network, objective, batch, config.precision == "bf16")
                 watch.look(history.steps + 1, loss)
                 optimizer.step()
                 schedule.step()
@@ -108,13 +104,11 @@ def train_classifier(
                     sums[name] = sums.get(name, 0) + term
                 if scratch is not None and scratch.due():
                     watch.check(history.steps)
-                    history.seconds += time.perf_counter() - start
-                    history.seconds_waited = earlier_waited + batches.seconds_waited
+                    count_time(start)
                     _save(scratch, stateful, history, sums)
                     start = time.perf_counter()
             watch.check(history.steps)
-            history.seconds += time.perf_counter() - start
-            history.seconds_waited = earlier_waited + batches.seconds_waited
+            count_time(start)
 
             row = {"epoch": epoch + 1, **_mean_terms(sums, per_epoch, history.steps)}
             if len(validation.labels):
@@ -125,6 +119,19 @@ def train_classifier(
                 _save(scratch, stateful, history, sums)
             on_epoch(history)
     return history
+
+
+def _differentiate(
+    network: nn.Module, objective: Objective, batch: Batch, bf16: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss and the objective's terms, whose sum it is, over the whole batch; its gradients are in the weights."""
+    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=bf16):
+        terms = objective(network, batch)
+    loss = batch.weight * torch.stack(list(terms.values())).sum()
+    loss.backward()
+    loss, terms = loss.detach(), {name: batch.weight * term.detach() for name, term in terms.items()}
+    add_up([loss, *terms.values(), *(p.grad for p in network.parameters() if p.grad is not None)])
+    return loss, terms
 
 
 def _mean_terms(sums: dict[str, Tensor], per_epoch: int, steps: int) -> dict[str, float]:

@@ -46,7 +46,7 @@ def reference(model: nn.Module, batch: Batch, weight: float) -> Tensor:
 
 
 def fast(model: nn.Module, batch: Batch, weight: float) -> Tensor:
-    return sum(Alignment(weight, NUM_CLASSES)(model, batch).values())
+    return sum(Alignment(weight)(model, batch).values())
 
 
 def gradient_of(
@@ -77,7 +77,7 @@ def test_running_statistics_are_those_of_one_plain_forward() -> None:
     model(batch.images)
     expected = dict(model.named_buffers())
     again = build("rn18", NUM_CLASSES, (3, 32, 32), seed=0).train()
-    Alignment(1.0, NUM_CLASSES)(again, batch)
+    Alignment(1.0)(again, batch)
     assert all(torch.equal(value, expected[name]) for name, value in again.named_buffers())
 
 

@@ -31,7 +31,7 @@ CLASSES, SHAPE, CPU = 3, (1, 8, 8), torch.device("cpu")
 RANKS = 2
 STEPS = 6  # of the training that is interrupted: 2 epochs of 3
 
-TRADES, ALIGNMENT = Trades(ThreatModel("Linf", 0.05), steps=2, step_size=0.03, beta=2.0), Alignment(0.5, CLASSES)
+TRADES, ALIGNMENT = Trades(ThreatModel("Linf", 0.05), steps=2, step_size=0.03, beta=2.0), Alignment(0.5)
 
 
 def trades_and_alignment(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ def score(model: nn.Module, image: torch.Tensor, y: torch.Tensor, gradient_of: s
 @pytest.mark.parametrize("k", [1, 2, NUM_CLASSES])
 def test_loss_equals_the_recipe_with_finite_difference_gradients(k: int, gradient_of: str) -> None:
     model, batch = small_network(), random_batch(k)
-    terms = Alignment(0.7, NUM_CLASSES, gradient_of)(model, batch)
+    terms = Alignment(0.7, gradient_of)(model, batch)
     with torch.no_grad():
         expected = recipe(model, batch, 0.7, gradient_of)
     assert torch.allclose(sum(terms.values()), expected, atol=1e-8)
@@ -72,7 +72,7 @@ def test_loss_equals_the_recipe_with_finite_difference_gradients(k: int, gradien
 
 @pytest.mark.parametrize("k", [1, NUM_CLASSES])
 def test_parameter_gradient_equals_finite_differences(k: int) -> None:
-    model, batch, objective = small_network(), random_batch(k), Alignment(0.7, NUM_CLASSES)
+    model, batch, objective = small_network(), random_batch(k), Alignment(0.7)
     sum(objective(model, batch).values()).backward()
     for parameter in model.parameters():
         flat = parameter.data.view(-1)
@@ -87,7 +87,7 @@ def test_parameter_gradient_equals_finite_differences(k: int) -> None:
 
 def test_random_classes_estimate_the_full_sum_without_bias() -> None:
     model, full = small_network(), random_batch(NUM_CLASSES)
-    objective = Alignment(1.0, NUM_CLASSES)
+    objective = Alignment(1.0)
     whole = objective(model, full)["alignment"]
     single = [
         objective(
@@ -100,7 +100,7 @@ def test_random_classes_estimate_the_full_sum_without_bias() -> None:
 
 
 def test_term_alone_is_the_term_of_the_objective() -> None:
-    model, batch, objective = small_network(), random_batch(2), Alignment(0.3, NUM_CLASSES)
+    model, batch, objective = small_network(), random_batch(2), Alignment(0.3)
     assert torch.equal(objective.term(model, batch)["alignment"], objective(model, batch)["alignment"])
 
 
@@ -155,4 +155,4 @@ def test_saturated_network_still_aligns() -> None:
         target_classes=torch.tensor([[0]]),
         class_gradients=torch.tensor([100, -100], dtype=torch.int8).view(1, 1, 1, 1, 2),
     )
-    assert Alignment(1.0, 2)(model, batch)["alignment"].item() == pytest.approx(0.0, abs=1e-6)
+    assert Alignment(1.0)(model, batch)["alignment"].item() == pytest.approx(0.0, abs=1e-6)

@@ -21,7 +21,7 @@ from pag.training.batch import Batch, Objective
 
 OBJECTIVES: dict[str, Objective] = {
     "vanilla": cross_entropy,
-    "alignment": Alignment(2.0, 4),
+    "alignment": Alignment(2.0),
     "at": AdversarialTraining(ThreatModel("L2", 0.5), steps=2, step_size=0.2),
     "trades": Trades(ThreatModel("Linf", 0.1), steps=2, step_size=0.05, beta=6.0),
     "gradnorm": GradientNorm(0.3),
@@ -93,7 +93,7 @@ def test_ordinary_weights_take_the_fast_path(through: str, precision: str, monke
         other = functools.partial(functional_call, network, leaves), leaves
     for model, given in ((network, weights), other):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = sum(Alignment(2.0, 4)(model, batch).values())
+            loss = sum(Alignment(2.0)(model, batch).values())
         gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(given.values()))]))
     assert len(decided) >= 4 and not any(decided)  # a convolution and a batch norm, in both
     assert (gradients[0] - gradients[1]).norm() <= 1e-2 * gradients[0].norm()
@@ -106,7 +106,7 @@ def test_models_of_equal_shapes_have_graphs_of_their_own() -> None:
     networks = [small_network(), small_network(), small_network().eval()]
     networks[1][2] = nn.Tanh()
     for network in (*networks, *networks):
-        for objective in (Alignment(2.0, 4), Alignment(2.0, 4, "logit")):
+        for objective in (Alignment(2.0), Alignment(2.0, "logit")):
             expected = objective(copy.deepcopy(network), batch)
             torch.testing.assert_close(objective(torch.compile(network), batch), expected)
     assert networks[2][1].num_batches_tracked == 0

@@ -31,5 +31,37 @@ def test_metrics_and_outcomes_of_a_study_agree(path: Path, tmp_path: Path) -> No
             assert np.mean(survived(outcomes.radius[norm], eps)) == pytest.approx(accuracy)
 
 
+README = {  # row of its first table → run of cifar10-night
+    "vanilla": "vanilla",
+    "AT-L2 (ε = 0.5)": "at-l2",
+    "AT-L∞ (ε = 8/255)": "at-linf",
+    "OI, λ = 0.15": "oi",
+    "CM, λ = 0.15": "cm",
+    "NN, λ = 0.15": "nn",
+    "SBG, λ = 2": "sbg",
+    "SBG, λ = 0.5": "lambda-0-5",
+    "AT-L2 + SBG, λ = 0.2": "at-l2+sbg",
+    "gradient-norm penalty 3/255 (ours)": "gradnorm",
+    "gradient-norm penalty 4/255 (ours)": "gradnorm-4-255",
+    "gradient-norm penalty 6/255 (ours)": "gradnorm-6-255",
+    "Gaussian noise σ = 0.12 (ours)": "noise",
+}
+
+
+def test_the_readme_has_the_numbers_of_its_study() -> None:
+    lines = (STUDIES.parents[1] / "README.md").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| % | clean |")) + 2
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines[start : start + len(README)]]
+    assert {row[0] for row in rows} == set(README)
+    for name, *cells in rows:
+        found = load_json(STUDIES / "cifar10-night/metrics" / f"{README[name]}.json", sealed=True)
+        accuracies = [
+            found["clean_accuracy"],
+            *(v for norm in ("L2", "Linf") for v in found["robust_accuracy"][norm].values()),
+        ]
+        measured = [cell.split()[0] for cell in cells]  # what stands in brackets is the paper's
+        assert measured == [*(f"{100 * accuracy:.1f}" for accuracy in accuracies), f"{found['alignment']:.3f}"], name
+
+
 def test_there_are_studies_to_look_at() -> None:
     assert len(FILES) >= 19

@@ -1,13 +1,17 @@
 """Figures: the panels that are expected, square pixels, gradients around zero, labels that do not collide."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
 from pag.foundation.artifacts import ArtifactError, save_arrays
+from pag.foundation.config.section import Baseline, Realization
 from pag.report import arrays, style
 from pag.report.figures import illustrations
+from pag.report.formats import METHOD_NAMES
 from pag.report.grids import Panel, diffusion_figure, targets_figure
 from pag.report.labels import Box, place_labels
 from pag.report.mosaic import GAP, TILE, gradient_tile, image_tile, mosaic
@@ -142,6 +146,12 @@ def test_a_line_over_the_weight_is_labelled_at_its_ends_and_at_the_main_run():
     clean = points.assign(measure="clean", attack="none", norm=None, eps=np.nan, value=[0.9, 0.8, 0.7, 0.6])
     figure = scatter_figure("digits", pd.concat([robust, clean]), CLEAN)
     assert {text.get_text() for text in figure.axes[0].texts} == {"0.5", "SBG 2", "8"}
+
+
+def test_every_method_has_a_name_and_a_colour_of_its_own() -> None:
+    """Or it would be drawn as a network of others."""
+    known = {*get_args(Baseline), *get_args(Realization)}
+    assert known == set(COLOURS) == set(METHOD_NAMES)
 
 
 @pytest.mark.parametrize("method", COLOURS)

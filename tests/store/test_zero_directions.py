@@ -36,7 +36,7 @@ def test_they_add_nothing_to_the_loss() -> None:
 
     def term(rows: slice, given: torch.Tensor) -> torch.Tensor:
         batch = Batch(images[rows], labels[rows], 0, targets[rows], given[rows])
-        return Alignment(0.5, 3)(model, batch)["alignment"]
+        return Alignment(0.5)(model, batch)["alignment"]
 
     silent = directions.clone()
     silent[2:] = 0

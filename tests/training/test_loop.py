@@ -25,7 +25,7 @@ from pag.training.loop import History, build_optimizer, lr_factor, train_classif
 CLASSES, SIDE = 2, 6
 OBJECTIVES: dict[str, Objective] = {
     "vanilla": cross_entropy,
-    "alignment": Alignment(0.5, CLASSES),
+    "alignment": Alignment(0.5),
     "at": AdversarialTraining(ThreatModel("L2", 0.3), steps=2, step_size=0.2),
     "trades": Trades(ThreatModel("Linf", 0.05), steps=2, step_size=0.03, beta=2.0),
     "gradnorm": GradientNorm(0.02),

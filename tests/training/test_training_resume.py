@@ -197,6 +197,15 @@ def test_the_time_before_the_interruption_counts(tmp_path: Path) -> None:
     assert run(tmp_path)[1].seconds > saved["seconds"] > 0
 
 
+def test_the_time_of_every_step_counts_and_that_of_saving_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that a look puts on by a second: a state is kept after each of three steps in four epochs."""
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
+    monkeypatch.setattr(loop, "_save", lambda *state: [loop.time.perf_counter() for _ in range(100)])
+    assert run(tmp_path)[1].seconds == 4 * (3 + 1)
+
+
 def test_a_bad_step_leaves_the_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run()[0]
 

@@ -132,7 +132,7 @@ def methods(name: str) -> tuple[Objective, PlainLoss]:
     )
     conf = SimpleNamespace(methods=SimpleNamespace(adversarial=CONFIGS.get))
     terms = [PLAIN[baseline or "vanilla"], *([plain_alignment] if realization else [])]
-    return objective_of(run, CLASSES, conf), lambda model, batch: sum(term(model, batch) for term in terms)
+    return objective_of(run, conf), lambda model, batch: sum(term(model, batch) for term in terms)
 
 
 def plain_training(loss: PlainLoss) -> nn.Module:

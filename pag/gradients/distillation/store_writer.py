@@ -42,9 +42,8 @@ class StoreWriter:
     A thread of its own quantises, hashes and writes one batch while the caller makes the next one. The store appears at
     `path` when the block ends without an error, and is the same to the byte however the images were batched.
 
-    `spans` says which images are to be appended, begin and end of each row of them: all; with a scratch, where finished
-    shards lie until the end, those that an earlier writer of the same store has not kept; and where
-    several processes have joined, this one's share of these shards.
+    `spans`: (begin, end) of the images to append. Without a scratch these are all. With one, where finished shards lie
+    until the end, those that an earlier writer of the same store has not kept; of several processes, this one's share.
     """
 
     def __init__(

@@ -21,9 +21,8 @@ from pag.training.batch import Batch
 class Alignment:
     """Cross-entropy plus gradient alignment, both from one forward pass.
 
-    weight: λ, in the convention of the full sum over classes.
-    num_classes: C. With k target classes per image the sum over them carries the factor C/k, which makes it an
-        unbiased estimate of the sum over all C.
+    weight: λ, in the convention of the full sum over all C classes. With k target classes per image the sum over them
+        carries the factor C/k, which makes it an unbiased estimate of that.
     gradient_of: the score whose gradient is aligned, log-softmax or logit.
 
     Counted in convolution passes F, where a plain training step takes 3: one forward, and for each of the k classes an
@@ -32,14 +31,13 @@ class Alignment:
     """
 
     weight: float
-    num_classes: int
     gradient_of: GradientOf = "log_softmax"
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         assert batch.target_classes is not None and batch.class_gradients is not None
         inputs = (batch.images, batch.labels, batch.target_classes, batch.class_gradients)
-        cross_entropy, misaligned, _ = in_one_graph(_terms, model, *inputs, gradient_of=self.gradient_of)
-        return {"cross_entropy": cross_entropy, "alignment": self.weight * self.num_classes * misaligned}
+        cross_entropy, misaligned, logits = in_one_graph(_terms, model, *inputs, gradient_of=self.gradient_of)
+        return {"cross_entropy": cross_entropy, "alignment": self.weight * logits.shape[1] * misaligned}
 
     def term(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The alignment term alone, at the clean images: what is added to a robust objective."""

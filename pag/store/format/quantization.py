@@ -9,15 +9,9 @@ by its largest absolute pixel and rounded to integers. Only directions are kept,
 
 Both work on each direction alone, so the result does not depend on the batch it comes in.
 
-Mean cosine with the float direction, 3,072 pixels (`python -m benchmarks.gradient_store` measures it anew):
-
-    pixels drawn from   8 bits    4 bits
-    normal              0.99996   0.9935
-    Laplace             0.99990   0.9863
-    Student t, 3 d.o.f. 0.9994    0.9497
-
-Levels of unequal width would add .001 to 4 bits for normal pixels and .004 for Laplace ones; equal ones were kept,
-since any reader then gets the direction by sign extension alone.
+The mean cosines with the float directions are in docs/benchmarks.md. Levels of unequal width would add .001 to 4 bits
+for normal pixels and .004 for Laplace ones; equal ones were kept, since any reader then gets the direction by sign
+extension alone.
 """
 
 import numpy as np
