@@ -29,6 +29,11 @@ def method_name(method: str) -> str:
     return "+".join(METHOD_NAMES.get(part, part) for part in method.split("+"))
 
 
+def name_of(method: str, penalty: float | None) -> str:
+    """'Gradient norm 3/255': with the weight of its penalty, where it has one."""
+    return method_name(method) if penalty is None else f"{method_name(method)} {radius(penalty)}"
+
+
 def radius(eps: float) -> str:
     """'0.5', '1', or '8/255' for a radius that is a whole number of grey levels and no short decimal."""
     text = f"{eps:g}"

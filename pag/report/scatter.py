@@ -79,10 +79,12 @@ def _lines(points: pd.DataFrame) -> list[list[tuple[float, float]]]:
 def _label(row: dict[Hashable, Any], ends: pd.DataFrame) -> str:
     """A main run's method; of a line over the weight, those of its ends and of the main run on it."""
     method, main = str(row["method"]), row["run"] == "main"
-    weight = ""
+    name = [method_name(method)] if main else []
     if row["joined"] and (low := ends["min"][method]) != (high := ends["max"][method]):
-        weight = radius(float(row["strength"])) if main or row["strength"] in (low, high) else ""
-    return f"{method_name(method)} {weight}".strip() if main else weight
+        strength = radius(float(row["strength"]))
+        if main or row["strength"] in (low, high):
+            name.append(strength if pd.isna(row["weight"]) else f"λ = {strength}")
+    return " ".join(name)
 
 
 def _scatter(axes: Axes, points: pd.DataFrame, across: Abscissa) -> None:

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pag.foundation.config.runs import Study
-from pag.report.formats import MISSING, NORM_NAMES, Table, measured, method_name, radius, threat
+from pag.report.formats import MISSING, NORM_NAMES, Table, measured, method_name, name_of, radius, threat
 from pag.report.results import Evaluated
 from pag.report.style import PLOT_DPI, colour, error_bars, house_style, marker
 
 CAPTIONS: dict[Study, tuple[str, str]] = {
-    "sweep": ("λ sweep", "One run per λ."),
+    "sweep": ("λ sweep", "One run per λ, main runs included."),
     "seeds": ("Training seeds", "Rows of several seeds, main runs included: mean ± standard deviation over them."),
     "other": ("Other variants", "Further variants of the conf."),
 }
@@ -39,7 +39,7 @@ class Setting:
 
 
 def study_tables(runs: Sequence[Evaluated], scores: pd.DataFrame) -> list[Table]:
-    """A table of each study among the variants of one dataset and architecture; main runs complete the seeds.
+    """A table of each study among the variants of one dataset and architecture; main runs complete seeds and λ.
 
     `runs` and `scores` are all those of the dataset and architecture.
     """
@@ -50,6 +50,8 @@ def study_tables(runs: Sequence[Evaluated], scores: pd.DataFrame) -> list[Table]
             continue
         if study == "seeds":
             chosen = [*_main_seeds(runs, chosen), *chosen]
+        if study == "sweep":
+            chosen = [*_main_weights(runs, chosen), *chosen]
         caption = f"{about} Percent: measured ± standard error of the images behind it, unless said otherwise."
         drawn.append(Table(f"{runs[0].dataset}-{runs[0].arch}-{study}", title, caption, *_cells(chosen, scores)))
     return drawn
@@ -61,6 +63,12 @@ def _main_seeds(runs: Sequence[Evaluated], variants: Sequence[Evaluated]) -> lis
     settings = {setting for setting, _ in known}
     main = [run for run in runs if run.study == "main" and Setting.of(run) in settings]
     return [run for run in main if (Setting.of(run), run.metrics.seed) not in known]
+
+
+def _main_weights(runs: Sequence[Evaluated], variants: Sequence[Evaluated]) -> list[Evaluated]:
+    """The main runs that are one more λ of a method among the variants."""
+    known, methods = {Setting.of(run) for run in variants}, {run.method for run in variants}
+    return [run for run in runs if run.study == "main" and run.method in methods and Setting.of(run) not in known]
 
 
 def _cells(runs: Sequence[Evaluated], scores: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -78,7 +86,7 @@ def _cells(runs: Sequence[Evaluated], scores: pd.DataFrame) -> tuple[list[str], 
         cells += [_spread(attacked[(attacked["norm"] == norm) & (attacked["eps"] == eps)]) for norm, eps in models]
         seeds = ", ".join(str(run.metrics.seed) for run in members)
         sizes = [str(members[0].metrics.n_clean), str(members[0].metrics.n_examples)]
-        name = method_name(setting.method) + ("" if setting.penalty is None else f" {radius(setting.penalty)}")
+        name = name_of(setting.method, setting.penalty)
         name += f" ({setting.name})" if setting.name else " of logits" if setting.of_logits else ""
         weight = "" if setting.weight is None else f"{setting.weight:g}"
         count = "" if setting.classes_per_image is None else str(setting.classes_per_image)

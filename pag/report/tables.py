@@ -5,7 +5,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pag.report.formats import MISSING, NORM_NAMES, Table, compared, duration, method_name, percent, radius, threat
+from pag.report.formats import (
+    MISSING,
+    NORM_NAMES,
+    Table,
+    compared,
+    duration,
+    method_name,
+    name_of,
+    percent,
+    radius,
+    threat,
+)
 from pag.report.paper import load_paper, variant_mark
 from pag.report.results import Evaluated
 
@@ -73,7 +84,7 @@ def accuracy_table(dataset: str, arch: str, runs: Sequence[Evaluated], scores: p
         weight = "" if run.metrics.alignment_weight is None else f"{run.metrics.alignment_weight:g}"
         alignment = MISSING if run.metrics.alignment is None else f"{run.metrics.alignment:.3f}"
         sizes = str(run.metrics.n_clean), str(run.metrics.n_examples)
-        rows.append([method_name(run.method), weight, cells[0], sizes[0], *cells[1:], sizes[1], alignment])
+        rows.append([name_of(run.method, run.penalty), weight, cells[0], sizes[0], *cells[1:], sizes[1], alignment])
     header = ["Method", "λ", "Clean", "n clean", "Clean, attacked", *names, "n attacked", "Alignment"]
     return Table(f"{dataset}-{arch}", "Accuracy", _accuracy_caption(dataset, arch, scores), header, rows)
 

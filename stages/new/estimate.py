@@ -18,7 +18,7 @@ from pag.training.batches import Batches
 TIMED = 4  # steps
 PLAIN_TO_ALIGNED = 1.06  # in plain steps, for each aligned class (docs/benchmarks.md, RN-18)
 PLAIN_TO_ADVERSARIAL = 5.6  # a step of AT with seven steps of PGD (the same)
-PASSES_PER_IMAGE = 8000  # of AutoAttack, forward, for each image and radius that is hard to break
+PASSES_PER_IMAGE = 8000  # of AutoAttack, forward, for each image and norm: its larger radii break what is hard to break
 STARTING = 12.0  # seconds for each stage, DVC's part among them
 
 
@@ -39,12 +39,12 @@ def minutes(images: ImageDataset, conf: Conf, arch: str, device: torch.device) -
     aligned = 1 + PLAIN_TO_ALIGNED * (classes if k == "all" else k)
     steps = conf.classifier.epochs * len(Batches(images.train, conf.classifier, 0, device))
     attacked = conf.evaluation.images or len(images.test)
-    radii = conf.evaluation.threat_models
+    norms = conf.evaluation.threat_models
     seconds = {
         "diffusion": config.steps * diffusion_step + STARTING,
         "gradients": (train + conf.distill.heldout_images) * scores * conf.distill.noise_draws + 3 * STARTING,
         "classifiers": steps * plain_step * (1 + PLAIN_TO_ADVERSARIAL + 3 * aligned) + 5 * STARTING,
-        "AutoAttack": 5 * (attacked * len(radii) * PASSES_PER_IMAGE * forward + STARTING),
+        "AutoAttack": 5 * (attacked * len(norms) * PASSES_PER_IMAGE * forward + STARTING),
     }
     return {part: each / 60 for part, each in seconds.items()}
 

@@ -145,7 +145,7 @@ def test_a_line_over_the_weight_is_labelled_at_its_ends_and_at_the_main_run():
     robust = points.assign(measure="robust", attack="AutoAttack", norm="L2", eps=0.5, value=[0.1, 0.2, 0.3, 0.4])
     clean = points.assign(measure="clean", attack="none", norm=None, eps=np.nan, value=[0.9, 0.8, 0.7, 0.6])
     figure = scatter_figure("digits", pd.concat([robust, clean]), CLEAN)
-    assert {text.get_text() for text in figure.axes[0].texts} == {"0.5", "SBG 2", "8"}
+    assert {text.get_text() for text in figure.axes[0].texts} == {"λ = 0.5", "SBG λ = 2", "λ = 8"}
 
 
 def test_every_method_has_a_name_and_a_colour_of_its_own() -> None:

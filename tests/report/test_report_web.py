@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import numpy
+import pandas
 import pytest
 from PIL import Image
 
@@ -15,6 +16,7 @@ from pag.report.content import Content, content_of
 from pag.report.page import write_report
 from pag.report.results import read_results
 from pag.report.web import page as web
+from pag.report.web.charts import _over_radius
 from pag.report.web.page import web_page
 from pag.report.web.provenance import provenance
 
@@ -185,3 +187,14 @@ def content(experiment) -> Content:
 def html(experiment) -> str:
     """The page without its pictures, which take longest."""
     return web_page(content(experiment), [], experiment.folder, experiment.folder / "curves")
+
+
+@pytest.mark.parametrize(
+    ("radii", "title", "places"),
+    [([4 / 255, 8 / 255], "L∞ radius ε (1/255)", [0, 4, 8]), ([0.1, 0.2], "L∞ radius ε", [0, 0.1, 0.2])],
+)
+def test_radii_of_whole_grey_levels_are_counted_in_them(radii: list[float], title: str, places: list[float]) -> None:
+    rows = pandas.DataFrame({"method": "sbg", "run": "sbg", "value": [90.0, 50.0, 20.0], "eps": [0.0, *radii]})
+    spec = _over_radius("a", "L∞, AutoAttack", rows).spec
+    assert spec["layer"][0]["encoding"]["x"]["title"] == title
+    assert [row["x"] for row in spec["datasets"]["rows"]] == pytest.approx(places)

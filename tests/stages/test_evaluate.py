@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from workspace import Workspace
 
 from pag.foundation.config.conf import load_conf
-from pag.images.dataset import load
+from pag.images.dataset import ImageDataset, Split, load
 from stages import evaluate
 
 
@@ -29,6 +30,13 @@ def test_validation_images_are_noted_beside_the_numbers(note: str | None, split:
         "evaluation": conf.evaluation.model_copy(update={"split": split}),
     }
     assert evaluate.data_note(conf.model_copy(update=sections)) == expected
+
+
+def test_chance_is_to_name_the_commonest_class() -> None:
+    split = Split(np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 0, 0, 1]))
+    images = ImageDataset.create("digits", ("a", "b"), train=split, validation=split, test=split)
+    found = evaluate.setting(images, load_conf("digits"), {"arch": "cnn"})
+    assert (found["chance_accuracy"], found["n_clean"], found["train_images"]) == (0.75, 4, 4)
 
 
 @pytest.mark.parametrize(

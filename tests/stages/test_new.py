@@ -18,6 +18,8 @@ from pag.foundation.config.conf import load_conf
 from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.params import load_params
 from pag.foundation.config.section import read_yaml
+from pag.images.dataset import load
+from stages.new.estimate import minutes
 from stages.new.values import CPU, GPU, conf_of, diffusion, threat_models
 from stages.prepare import require_attackable
 
@@ -88,6 +90,38 @@ def test_what_is_written_is_an_experiment(
             section = section[name]
     known = subprocess.check_output(["git", "ls-files"], cwd=workspace.folder, text=True)
     assert "conf/mine.yaml" in known.split()  # or a queued experiment would not find it
+
+
+def test_the_estimate_is_steps_times_their_seconds(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the steps, images or draws take twice the time, but for that of starting the stages."""
+    monkeypatch.setattr("stages.new.__main__.minutes", lambda *arguments: {"all": 1.0})
+    write_images(workspace.folder / "pets", 50, (16,))
+    assert new(workspace, monkeypatch, "mine", "--images", "pets") == 0
+    for stage in ("raw", "prepare"):
+        assert workspace.run(monkeypatch, stage, "mine") == 0
+    images, conf = load(Path("data/mine/images")), load_conf("mine")
+
+    def estimated(section: str, **changes: object) -> dict[str, float]:
+        """Without the time of starting: of seconds that are known, of the step of a U-Net, of a network, of a pass."""
+        seconds = iter((3.0, 2.0, 0.1))
+        monkeypatch.setattr("stages.new.estimate._seconds", lambda *arguments: next(seconds))
+        monkeypatch.setattr("stages.new.estimate.STARTING", 0.0)
+        changed = conf.model_copy(update={section: getattr(conf, section).model_copy(update=changes)})
+        return minutes(images, changed, "cnn", torch.device("cpu"))
+
+    assert conf.evaluation.images is None and len(images.test) == 20
+    usual = estimated("classifier")
+    assert usual["diffusion"] == conf.diffusion.steps * 3 / 60
+    twice = {
+        "diffusion": estimated("diffusion", steps=2 * conf.diffusion.steps),
+        "gradients": estimated("distill", noise_draws=2),
+        "classifiers": estimated("classifier", epochs=2 * conf.classifier.epochs),
+        "AutoAttack": estimated("evaluation", threat_models={"L2": [1, 2, 3, 4], "Linf": [0.1, 0.2, 0.3, 0.4]}),
+    }
+    for part, found in twice.items():
+        factor = 1 if part == "AutoAttack" else 2  # of which it takes norms, whose radii share the work
+        assert found == pytest.approx({**usual, part: factor * usual[part]}), part
+    assert estimated("evaluation", images=10)["AutoAttack"] == pytest.approx(usual["AutoAttack"] / 2)
 
 
 @pytest.mark.parametrize(("modes", "channels"), [(("L",), None), (("L", "RGB"), 3), (("RGB",), 3)])
