@@ -24,6 +24,12 @@ def in_one_graph(
     return function(model, *inputs, **options)
 
 
+def partly_compiled(model: nn.Module) -> bool:
+    """Whether compiled code is inside, which has no second derivative there and which `in_one_graph` does not see."""
+    whole = model._orig_mod if isinstance(model, OptimizedModule) else model
+    return any(isinstance(part, OptimizedModule) or part._compiled_call_impl is not None for part in whole.modules())
+
+
 @functools.lru_cache(maxsize=2)  # in training and in evaluation
 def _compiled(
     function: Differentiable, model: nn.Module, training: bool, **options: Any

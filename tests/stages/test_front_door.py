@@ -319,6 +319,18 @@ def test_the_loss_of_a_function_is_that_of_its_module() -> None:
     assert pag.alignment_loss(model.forward, *inputs, weight=0.5) == of_module
 
 
+@pytest.mark.parametrize("how", ["a part", "in place"])
+def test_compiled_parts_are_refused(how: str) -> None:
+    """A part of the gradient would be missing, or PyTorch would have no second derivative."""
+    model = nn.Sequential(Linear())
+    model[0] = torch.compile(model[0]) if how == "a part" else model[0]
+    if how == "in place":
+        model.compile()
+    inputs = pixels(), torch.tensor([0, 2]), torch.tensor([[1], [0]]), torch.ones(2, 1, 1, 2, 2)
+    with pytest.raises(ValueError, match=r"a part of the model is compiled.*: hand over torch.compile\(model\)"):
+        pag.alignment_loss(model, *inputs, weight=0.5)
+
+
 def test_without_gradients_the_loss_has_its_values() -> None:
     model, inputs = Linear(), (pixels(), torch.tensor([0, 2]), torch.tensor([[1], [0]]), torch.ones(2, 1, 1, 2, 2))
     trained = pag.alignment_loss(model, *inputs, weight=0.5)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pag.classifiers.compiled import in_one_graph
+from pag.classifiers.compiled import in_one_graph, partly_compiled
 from pag.classifiers.double_backward import fast_double_backward
 from pag.classifiers.given import as_classes, require_differentiable, require_finite, require_tensors
 from pag.classifiers.input_gradients import cosine, input_gradients
@@ -101,6 +101,8 @@ def _check_model(model: Any, images: Tensor) -> None:
     """Raises ValueError in one line for a model that cannot be trained on `images`."""
     if not callable(model):
         raise ValueError(f"the model is a {type(model).__name__}: expected a module or a function of images")
+    if isinstance(model, nn.Module) and partly_compiled(model):
+        raise ValueError("a part of the model is compiled, or it itself by .compile(): hand over torch.compile(model)")
     parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
     dtype = parameters[0].dtype if parameters else images.dtype
     if images.dtype not in (torch.float32, torch.float64) or dtype != images.dtype:
