@@ -63,7 +63,7 @@ def evaluate_run(
     """Measure `model`, whose description is `about`, and write the outs of the stage."""
     require_curve(conf.evaluation, math.prod(images.image_shape))
     store = open_heldout(images, about)
-    names = images.name, about["arch"], about["method"]
+    names = images.name, about["arch"], about["run"]
     split, config = images.split(conf.evaluation.split), conf.evaluation
     rows = balanced(split.labels, config.images, seed, "attacked")
     attacked = split.select(rows)
@@ -76,7 +76,7 @@ def evaluate_run(
         "processes": min(len(config.threat_models), torch.get_num_threads()),
         "cache": scratch,
     }
-    what = f"{about['method']} on {images.name}"
+    what = f"{about['run']} on {images.name}"
     with progress(f"attacks on {what}", unit="images × radii") as told:
         found = evaluate(
             model,
@@ -112,7 +112,7 @@ def evaluate_run(
     save_arrays(paths.outcomes(*names), outcomes | outcome_arrays(found.by_norm, curve))
     save_pictures(model, images, conf, paths.large_eps(*names))
     save_json(paths.record(*names), record, sealed=True)
-    save_json(paths.metrics(*names), {about["method"]: headline(record, config.split)})
+    save_json(paths.metrics(*names), {about["run"]: headline(record, config.split)})
 
 
 def setting(images: ImageDataset, conf: Conf, about: dict[str, Any]) -> dict[str, Any]:
@@ -141,8 +141,8 @@ def identity(about: dict[str, Any]) -> dict[str, Any]:
         "dataset": about["dataset"],
         "dataset_hash": about["dataset_hash"],
         "arch": about["arch"],
-        "run": about["method"],
-        "method": about.get("trained_as", about["method"]),
+        "run": about["run"],
+        "method": about["method"],
         "weights_sha256": about["sha256"],
         "alignment_weight": about.get("lambda"),
         "classes_per_image": about.get("classes_per_image"),
@@ -162,7 +162,7 @@ def open_heldout(images: ImageDataset, about: dict[str, Any]) -> GradientStore:
     store = GradientStore.open(paths.gradients(images.name, "heldout"), expect)
     if about.get("diffusion_sha256") not in (None, store.attributes["diffusion_sha256"]):
         raise ArtifactError(
-            f"{about['method']} was aligned with another diffusion model than {store.path} is of: run `dvc repro`"
+            f"{about['run']} was aligned with another diffusion model than {store.path} is of: run `dvc repro`"
         )
     return store
 

@@ -137,14 +137,12 @@ def objective_of(run: Run, conf: Conf) -> Objective:
 
 def describe(run: Run, arch: str, images: ImageDataset, gradients: ClassGradients | None) -> dict[str, Any]:
     """What stands beside the weights: all that tells this classifier from others."""
-    about: dict[str, Any] = {"dataset": images.name, "arch": arch, "method": run.name}
+    about: dict[str, Any] = {"dataset": images.name, "arch": arch, "run": run.name, "method": run.method}
     about |= {
         "dataset_hash": images.content_hash,
         "num_classes": images.num_classes,
         "image_shape": list(images.image_shape),
     }
-    if run.name != run.method:
-        about["trained_as"] = run.method
     if gradients is not None:
         about |= {
             "lambda": run.weight,
@@ -165,10 +163,10 @@ def save_curve(out: Path, history: History) -> None:
 
 
 def save(model: nn.Module, history: History, about: dict[str, Any], dataset: str) -> None:
-    names = dataset, about["arch"], about["method"]
+    names = dataset, about["arch"], about["run"]
     with atomic_directory(paths.classifier(*names)) as folder:
         digest = save_weights(folder / "weights.safetensors", model.state_dict(), about)
-    identity = {"dataset": dataset, "arch": about["arch"], "run": about["method"], "weights_sha256": digest}
+    identity = {"dataset": dataset, "arch": about["arch"], "run": about["run"], "weights_sha256": digest}
     timings = {**identity, **history.timings(), "train_hardware": ", then ".join(history.machines)}
     save_json(paths.timings(*names), timings, sealed=True)
 

@@ -38,7 +38,7 @@ def load_external(
             raise ConfigError(f"{folder / config.weights} does not fit {config.function}: {problem[:300]}") from None
     model = model.to(device).requires_grad_(False).eval()
     _require_logits(model, folder, images, device)
-    about = {"dataset": images.name, "arch": EXTERNAL, "method": name, "dataset_hash": images.content_hash}
+    about = {"dataset": images.name, "arch": EXTERNAL, "run": name, "method": name, "dataset_hash": images.content_hash}
     return model, {**about, "training_seed": None, "sha256": _digest(folder)}
 
 

@@ -11,7 +11,7 @@ from pag.foundation.artifacts import REMAKE, ArtifactError, folder_of, load_weig
 from pag.images.dataset import ImageDataset
 
 WEIGHTS = "weights.safetensors"
-KEYS = ("dataset", "arch", "method", "dataset_hash", "num_classes", "image_shape")  # of every description
+KEYS = ("dataset", "arch", "run", "method", "dataset_hash", "num_classes", "image_shape")  # of every description
 
 
 def load_classifier(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
@@ -34,7 +34,7 @@ def load_trained(
     """
     path = folder / WEIGHTS
     weights, about = load_weights(path, KEYS)
-    asked = {"dataset": images.name, "arch": arch, "method": run, "dataset_hash": images.content_hash}
+    asked = {"dataset": images.name, "arch": arch, "run": run, "dataset_hash": images.content_hash}
     for key, value in asked.items():
         if about[key] != value:
             raise ArtifactError(f"{path} is of other work, its {key} is {about[key]}, expected {value}: {REMAKE}")

@@ -65,7 +65,7 @@ def model_card(measured: Measured) -> str:
     text = TEXT.format(
         name=measured.name,
         arch=about["arch"],
-        run=about["method"],
+        run=about["run"],
         dataset=images.name,
         classes=images.num_classes,
         class_names=", ".join(images.class_names),

@@ -31,7 +31,7 @@ class Measured:
     @property
     def name(self) -> str:
         """<dataset>-<arch>-<run>"""
-        return "-".join(self.about[key] for key in ("dataset", "arch", "method"))
+        return "-".join(self.about[key] for key in ("dataset", "arch", "run"))
 
     @property
     def measured_on(self) -> str:
@@ -58,5 +58,5 @@ def load_metrics(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     """The metrics at `path`. Raises ArtifactError when they are missing, damaged, or of other weights than `about`."""
     metrics = load_json(path, sealed=True, keys=KEYS)
     if metrics["weights_sha256"] != about["sha256"]:
-        raise ArtifactError(f"{path} was measured on other weights of {about['method']}: run `dvc repro`")
+        raise ArtifactError(f"{path} was measured on other weights of {about['run']}: run `dvc repro`")
     return metrics

@@ -52,8 +52,8 @@ def realization_preview(dataset: str, realization: str) -> Path:
     return RESULTS / "arrays" / dataset / "realizations" / f"{realization}.npz"
 
 
-def classifier(dataset: str, arch: str, method: str) -> Path:
-    return DATA / dataset / "classifiers" / arch / method
+def classifier(dataset: str, arch: str, run: str) -> Path:
+    return DATA / dataset / "classifiers" / arch / run
 
 
 def external(name: str) -> Path:
@@ -61,35 +61,35 @@ def external(name: str) -> Path:
     return Path("external") / name
 
 
-def curve(dataset: str, arch: str, method: str) -> Path:
-    return RESULTS / "curves" / dataset / arch / f"{method}.csv"
+def curve(dataset: str, arch: str, run: str) -> Path:
+    return RESULTS / "curves" / dataset / arch / f"{run}.csv"
 
 
 def diffusion_curve(dataset: str) -> Path:
     return RESULTS / "curves" / dataset / "diffusion.csv"
 
 
-def timings(dataset: str, arch: str, method: str) -> Path:
-    return RESULTS / "timings" / dataset / arch / f"{method}.json"
+def timings(dataset: str, arch: str, run: str) -> Path:
+    return RESULTS / "timings" / dataset / arch / f"{run}.json"
 
 
-def record(dataset: str, arch: str, method: str) -> Path:
+def record(dataset: str, arch: str, run: str) -> Path:
     """All that was measured of a run, sealed: what the report is made of."""
-    return RESULTS / "records" / dataset / arch / f"{method}.json"
+    return RESULTS / "records" / dataset / arch / f"{run}.json"
 
 
-def metrics(dataset: str, arch: str, method: str) -> Path:
+def metrics(dataset: str, arch: str, run: str) -> Path:
     """Of these, the few numbers that `dvc exp show` and `dvc metrics diff` compare."""
-    return RESULTS / "metrics" / dataset / arch / f"{method}.json"
+    return RESULTS / "metrics" / dataset / arch / f"{run}.json"
 
 
-def large_eps(dataset: str, arch: str, method: str) -> Path:
-    return RESULTS / "arrays" / dataset / "large_eps" / arch / f"{method}.npz"
+def large_eps(dataset: str, arch: str, run: str) -> Path:
+    return RESULTS / "arrays" / dataset / "large_eps" / arch / f"{run}.npz"
 
 
-def outcomes(dataset: str, arch: str, method: str) -> Path:
+def outcomes(dataset: str, arch: str, run: str) -> Path:
     """Image by image, what became of those that were attacked."""
-    return RESULTS / "arrays" / dataset / "outcomes" / arch / f"{method}.npz"
+    return RESULTS / "arrays" / dataset / "outcomes" / arch / f"{run}.npz"
 
 
 def scratch(stage: str, *about: Any) -> "AbstractContextManager[Scratch]":

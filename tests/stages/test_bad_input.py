@@ -213,7 +213,7 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("store of another realization", ("train", "digits", "cnn", "sbg"), swap_store, "realization = 'cm'"),
     ("other images", ("train", "digits", "cnn", "sbg"), other_images, "does not match the hash"),
     ("other diffusion model", ("evaluate", "digits", "cnn", "sbg"), other_diffusion, "another diffusion model"),
-    ("another method's weights", ("evaluate", "digits", "cnn", "sbg"), other_classifier, "its method is vanilla"),
+    ("another run's weights", ("evaluate", "digits", "cnn", "sbg"), other_classifier, "its run is vanilla"),
     ("another arch", ("evaluate", "digits", "cnn", "sbg"), described(arch="mlp"), "its arch is mlp, expected cnn"),
     ("another data set", ("evaluate", "digits", "cnn", "sbg"), described(dataset="x"), "its dataset is x"),
     ("weights of other images", ("evaluate", "digits", "cnn", "sbg"), described(dataset_hash="0"), "its dataset_hash"),

@@ -27,7 +27,7 @@ def test_a_variant_is_trained_evaluated_and_reported(
     workspace.set("variants", {"all": VARIANTS["all"]})
     assert workspace.run(monkeypatch, "train", "digits", "cnn", "all") == 0
     described = about(workspace, "all")
-    stated = {"lambda": 0.5, "classes_per_image": "all", "training_seed": 3, "trained_as": "sbg"}
+    stated = {"lambda": 0.5, "classes_per_image": "all", "training_seed": 3, "run": "all", "method": "sbg"}
     assert {key: described[key] for key in stated} == stated
     assert workspace.run(monkeypatch, "evaluate", "digits", "cnn", "all") == 0
     metrics = json.loads((tmp_path / "results/records/digits/cnn/all.json").read_text())
