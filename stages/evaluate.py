@@ -181,7 +181,7 @@ def headline(record: dict[str, Any], split: str) -> dict[str, float | None]:
     numbers = {f"clean{mark}": record["clean_accuracy"]}
     for norm, radii in record["robust_accuracy"].items():
         eps = min(radii, key=float)
-        numbers[f"{norm} {eps}{mark}"] = radii[eps]
+        numbers[f"{norm} {float(eps):.3g}{mark}"] = radii[eps]
     return {**numbers, "cosine": record["alignment"]}
 
 

@@ -20,8 +20,10 @@ from pydantic import Field, model_validator
 
 from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.params import Params
+from pag.foundation.config.runs import variant_of
 from pag.foundation.config.section import ConfigError, Section, check, load, nearest, read_yaml
 from stages.shared.command import run_stage
+from stages.shared.edits import uncommitted
 
 FOLDER = Path("presets")
 DEFAULTS = "defaults"
@@ -96,6 +98,8 @@ def load_preset(name: str, folder: Path = FOLDER) -> Preset:
 
 
 def names(folder: Path = FOLDER) -> list[str]:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} does not exist: run from the repository's root")
     return sorted(path.stem for path in folder.glob("*.yaml") if path.stem != DEFAULTS)
 
 
@@ -113,6 +117,9 @@ def arguments(name: str, dataset: str | None = None, folder: Path = FOLDER) -> l
         load_conf(dataset)
         preset = preset.on(dataset)
     values = preset.values()
+    for changed in values["variant_datasets"]:
+        for variant in values["variants"]:
+            variant_of(load_conf(changed), changed, variant)  # which another dataset may not have
     values["raw"] = [name for name in values["datasets"] if load_conf(name).data.root is not None]
     settings = [f"{key}={_text(value)}" for key, value in values.items()]
     for changed, keys in preset.conf.items():  # ++ also sets a key that the file leaves at its default
@@ -168,6 +175,8 @@ def main(name: str | None, dataset: str | None, write: bool) -> None:
         from dvc.utils.cli_parse import to_path_overrides
         from dvc.utils.hydra import apply_overrides
 
+        if edits := uncommitted():
+            click.echo(f"{', '.join(edits)} had edits that git does not have: `git restore` takes them back too")
         for file, overrides in to_path_overrides(arguments(name, dataset)[1::2]).items():
             apply_overrides(file, overrides)
         click.echo("params.yaml and conf/ say so now (`git diff`); `git restore params.yaml conf` takes it back")

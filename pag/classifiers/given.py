@@ -7,10 +7,11 @@ from torch import Tensor
 
 
 def require_tensors(**given: Any) -> None:
-    """Raises ValueError for the first that is none; NumPy arrays are the usual ones."""
+    """Raises ValueError for the first that is none; NumPy arrays and gradient stores are the usual ones."""
     for name, value in given.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"{name} are a {type(value).__name__}: expected a tensor, use torch.as_tensor")
+            how = "read the rows of this batch" if hasattr(value, "read") else "use torch.as_tensor"
+            raise ValueError(f"{name} are a {type(value).__name__}: expected a tensor, {how}")
 
 
 def require_finite(expected: str, **given: Tensor) -> None:

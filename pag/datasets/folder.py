@@ -34,6 +34,11 @@ def files_of(tree: FileTree) -> dict[str, dict[str, list[str]]]:
     folders = _folders(tree)
     files = {part: _files_by_class(tree, folder) for part, folder in folders.items()}
     if not files["train"]:
+        others = [name for name in tree.names if not name.endswith("/") and _suffix(name) not in COMPANIONS]
+        if others and not any(_suffix(name) in SUFFIXES for name in others):
+            raise SourceError(
+                f"none of the {len(others)} files in {tree.root} is of {', '.join(SUFFIXES)}: convert {_some(others)}"
+            )
         found = _some({"/".join(name.split("/")[:2]) for name in tree.names}) or "nothing"
         raise SourceError(f"{tree.root} holds {found}: {LAYOUT}")
     for part, folder in folders.items():

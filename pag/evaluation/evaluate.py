@@ -32,12 +32,22 @@ ALIGNED_AT_ONCE = 32  # images; with every class of each
 class Evaluation:
     """What a classifier does on the images that were attacked. Accuracies are fractions in [0, 1]."""
 
-    by_norm: dict[Norm, NormResult]  # image by image: the smallest radius that broke it, by which attack, the example
+    # image by image: the smallest radius that broke it, by which attack, the example
+    by_norm: dict[Norm, NormResult] = field(repr=False)
     attack: Budget
     warnings: list[str]  # AutoAttack's reliability flags, and what is doubtful about the model
     notes: list[str]  # departures from AutoAttack's standard version on few classes
-    foolbox: dict[str, FoolboxResult] = field(default_factory=dict)
+    foolbox: dict[str, FoolboxResult] = field(default_factory=dict, repr=False)
     alignment: float | None = None  # mean cosine with the directions, in [−1, 1]
+
+    def __str__(self) -> str:
+        """The accuracies and the alignment in a line; the rest is in the attributes."""
+        parts = [f"clean {self.clean_accuracy:.1%}"]
+        parts += [
+            f"{norm} {eps:.3g} {value:.1%}" for norm, of in self.robust_accuracy.items() for eps, value in of.items()
+        ]
+        parts += [] if self.alignment is None else [f"cosine {self.alignment:.3f}"]
+        return ", ".join([*parts, f"{len(self.warnings)} warnings"])
 
     @property
     def clean_accuracy(self) -> float:

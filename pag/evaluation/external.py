@@ -68,8 +68,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # PyTorch's own text advises to unpickle whatever it is
+        what = type(error).__name__
         raise ConfigError(f"{path} holds no weights ({what}): expected a state dict, .safetensors is safe") from None
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         found = f"a dict of {', '.join(map(str, content))}" if isinstance(content, dict) else type(content).__name__

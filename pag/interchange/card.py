@@ -89,6 +89,6 @@ def _rows(measured: Measured) -> Iterator[tuple[str, float]]:
 
 
 def _radius(eps: float) -> str:
-    """In grey levels where they are whole."""
+    """In grey levels where they are whole and the decimal is a long one."""
     levels = round(255 * eps)
-    return f"{levels}/255" if abs(255 * eps - levels) < 1e-6 else f"{eps:g}"
+    return f"{levels}/255" if abs(255 * eps - levels) < 1e-6 and len(f"{eps:g}") > 4 else f"{eps:g}"

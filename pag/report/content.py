@@ -111,7 +111,7 @@ def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Cont
         tuple(judge(scores)),
         tuple(of_paper),
         tuple(absent),
-        tuple(f"{label(run)}: {flag}" for run in runs for flag in _flags(run.metrics)),
+        tuple(f"{label(run)}: {flag}" for run in runs for flag in (*_flags(run.metrics), *_unlearnt(run, runs))),
         tuple(dict.fromkeys(f"{run.dataset}: {note}" for run in runs for note in run.metrics.notes)),
         tuple(
             (label(r), check.passed, f"{check.name}: {check.detail}") for r in runs for check in r.metrics.sanity or ()
@@ -121,6 +121,16 @@ def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Cont
 
 def label(run: Evaluated) -> str:
     return f"{run.dataset} / {run.arch} / {run.variant or method_name(run.method)}"
+
+
+def _unlearnt(run: Evaluated, runs: Sequence[Evaluated]) -> list[str]:
+    """What a λ that is too large leaves of a classifier: no attack says it, and robust accuracy hides it."""
+    beside = [each for each in runs if (each.dataset, each.arch, each.method) == (run.dataset, run.arch, "vanilla")]
+    plain = max((each.metrics.clean_accuracy for each in beside), default=0.0)
+    clean, weight = run.metrics.clean_accuracy, run.metrics.alignment_weight
+    if weight is None or clean >= plain / 2:
+        return []
+    return [f"clean accuracy is {clean:.1%}, and {plain:.1%} without alignment: λ = {weight:g} is too large for it"]
 
 
 def _flags(found: Metrics) -> list[str]:
@@ -138,6 +148,8 @@ def _facts(params: Params, runs: Sequence[Evaluated]) -> list[tuple[str, str]]:
     used = {part for run in runs for part in run.method.split("+")}
     aligned = [f"{METHOD_NAMES[name]}, {words}" for name, words in REALIZATION_NAMES.items() if name in used]
     seeds = [run.metrics.seed for run in runs]
+    standard = all(run.metrics.attack is None for run in runs)
+    attack = "AutoAttack (standard version)" if standard else "the attack that each table names"
     facts = [
         ("The paper", load_paper()["about"]["source"]),
         ("Datasets", ", ".join(params.datasets)),
@@ -150,7 +162,7 @@ def _facts(params: Params, runs: Sequence[Evaluated]) -> list[tuple[str, str]]:
         ("Machine", "; ".join(dict.fromkeys(run.metrics.hardware for run in runs))),
         (
             "Robust accuracy",
-            "that of AutoAttack (standard version). Standard errors are binomial (Agresti and Coull), over the n "
+            f"that of {attack}. Standard errors are binomial (Agresti and Coull), over the n "
             "images behind a number, without the spread over training seeds",
         ),
     ]

@@ -92,7 +92,8 @@ def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
         picture = _mosaic(diffusion.samples, image_tile)
         height, width = picture.pixels.shape[:2]
         plot_width, plot_height, left = 480, max(height, 220), 80
-        figure = pixel_figure(left + plot_width + 90 + width + MARGIN, SUPTITLE + TITLE + plot_height + 60)
+        titled = max(width, 300)  # the title may be wider than the picture of a few classes
+        figure = pixel_figure(left + plot_width + 90 + titled + MARGIN, SUPTITLE + TITLE + plot_height + 60)
         _suptitle(figure, f"{dataset}: diffusion model", [])
         axes = pixel_axes(figure, left, SUPTITLE + TITLE, plot_width, plot_height)
         axes.plot(diffusion.steps, diffusion.loss, color="#BBBBBB", linewidth=0.8, label="recorded")

@@ -117,9 +117,9 @@ def _figures(dataset: str, shown: Sequence[Illustration]) -> str:
 
 
 def _warnings(content: Content) -> str:
-    """AutoAttack's flags, and apart from them our notes on how it was run."""
+    """What was flagged, and apart from that our notes on how the attacks were run."""
     flags = [f"- {flag}" for flag in content.flags]
-    intro = "What the attacks themselves flagged as a reason to distrust one of its numbers:"
+    intro = "What the attacks themselves flagged as a reason to distrust one of its numbers, and what was not learnt:"
     lines = ["## Warnings of the attacks", "", *([intro, "", *flags] if flags else ["The attacks flagged nothing."])]
     if content.notes:
         lines += ["", "How the attacks differ from the standard version here:", ""]

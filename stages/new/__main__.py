@@ -29,6 +29,7 @@ from stages.new.look import reading
 from stages.new.values import CPU, GPU, Scale, conf_of, experiment
 from stages.shared.command import run_stage
 from stages.shared.device import best_device, hardware
+from stages.shared.edits import uncommitted
 
 HEADER = """\
 # Written by `python -m stages.new`: values to start from, sized by the images and by the machine ({machine}).
@@ -48,6 +49,8 @@ def main(name: str, source: str, image_size: int | None, allow_overlap: bool, al
     if image_size is not None and not square_attack_fits(image_size, image_size):
         raise ConfigError(f"--image-size {image_size}: AutoAttack cannot take it, use a multiple of 8 but 24")
     params = load_params()
+    if edits := uncommitted():
+        click.echo(f"{', '.join(edits)} had edits that git does not have: `git restore` would take them back too")
     device = best_device()
     scale = GPU if device.type == "cuda" else CPU
     data = reading(Path(source).expanduser(), root_of(source), scale.largest_side, scale.most_images, image_size)
@@ -63,6 +66,8 @@ def main(name: str, source: str, image_size: int | None, allow_overlap: bool, al
         write_bytes(path, (HEADER.format(machine=hardware(device)) + text_of(content)).encode())
     click.echo(summary(name, images, data, scale))
     click.echo(duration(estimate))
+    attacked = conf.evaluation.images or len(images.test)
+    click.echo(f"{attacked} images under attack: standard errors of up to {50 / attacked**0.5:.0f} points")
     add_to_git(path)
     click.echo(
         f"params.yaml says to run that (`git restore params.yaml && git rm -f {path}` takes it back). Now run:\n\n"

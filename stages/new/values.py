@@ -59,6 +59,8 @@ def conf_of(images: ImageDataset, data: DataConfig, scale: Scale) -> dict[str, A
             "at-l2": {"norm": "L2", "eps": radii["L2"][0]},
             "at-linf": {"norm": "Linf", "eps": radii["Linf"][0]},
             "trades-linf": {"norm": "Linf", "eps": radii["Linf"][0], "steps": 10, "beta": 6.0},
+            "gradnorm": {"weight": round(0.375 * radii["Linf"][0], 4)},  # 3/255 in colour
+            "noise": {"sigma": 0.12},
             **dict.fromkeys(("oi", "cm", "nn"), heuristic),
             "sbg": {"lambda": {"default": 2.0}},
             "at+pag": {"lambda": {"default": 0.2}},
@@ -122,7 +124,10 @@ def experiment(name: str, scale: Scale) -> dict[str, Any]:
         "robust": [],
         "robust_realizations": [],
         "variants": [],
+        "variant_datasets": [name],
+        "variant_archs": [scale.arch],
         "externals": [],
+        "external_datasets": [name],
         "point_sets": [],
         "noise_level_figures": [],
     }

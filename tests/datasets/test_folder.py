@@ -319,3 +319,11 @@ def test_mixed_images_get_the_channels_that_are_asked_for(tmp_path: Path, channe
         if channels == 1:
             expected = np.round(expected @ [0.299, 0.587, 0.114])[None]
         np.testing.assert_allclose(image, np.broadcast_to(expected.reshape(-1, 1, 1), image.shape), atol=3)
+
+
+def test_a_folder_of_other_formats_says_which_are_read(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.tiff").write_bytes(b"II*")
+    with pytest.raises(SourceError, match=r"none of the 2 files in .* is of \.png, .*: convert cat/0.tiff, dog/0.tiff"):
+        read(config(tmp_path), seed=0)

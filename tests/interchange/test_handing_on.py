@@ -44,7 +44,14 @@ def some_images(name: str = "cifar10-tiny", shape: tuple[int, ...] = (3, 32, 32)
 
 def measured(folder: Path, images: ImageDataset, **changes: Any) -> Measured:
     """As an export finds it: weights and metrics on disk."""
-    about = {"dataset": images.name, "arch": "cnn", "run": "sbg", "method": "sbg", "dataset_hash": images.content_hash, "lambda": 2.0}
+    about = {
+        "dataset": images.name,
+        "arch": "cnn",
+        "run": "sbg",
+        "method": "sbg",
+        "dataset_hash": images.content_hash,
+        "lambda": 2.0,
+    }
     about |= {"num_classes": 10, "image_shape": list(images.image_shape)}
     trained = build("cnn", 10, images.image_shape, seed=3)
     digest = save_weights(folder / "weights.safetensors", trained.state_dict(), about)

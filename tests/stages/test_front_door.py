@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,12 @@ def test_an_evaluation_is_asked_for_what_there_is(
     monkeypatch.setattr("pag.evaluation.evaluate.evaluate_autoattack", attacked)
     with pytest.raises(ValueError, match=message):
         pag.evaluate(Linear(), pixels(), torch.tensor([0, 1]), RADII, **arguments)
+
+
+def test_an_evaluation_prints_what_it_found() -> None:
+    found = pag.evaluate(Linear(), pixels(), torch.tensor([0, 1]), RADII, attack=quick(2))
+    assert str(found).startswith(f"clean {found.clean_accuracy:.1%}, L2 0.1 {found.robust_accuracy['L2'][0.1]:.1%}, ")
+    assert "tensor" not in repr(found)
 
 
 def test_a_budget_has_an_attack() -> None:
@@ -262,6 +269,7 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
         ({"class_gradients": torch.ones(1, 1, 1, 2, 2)}, r"shape \(1, 1, 1, 2, 2\): expected \(2, 1, 1, 2, 2\)"),
         ({"class_gradients": torch.ones(2, 1, 1, 2, 2).numpy()}, "class_gradients are a ndarray: expected a tensor"),
         ({"images": pixels().numpy()}, "images are a ndarray: expected a tensor, use torch.as_tensor"),
+        ({"class_gradients": SimpleNamespace(read=None)}, "class_gradients are a .*: expected a tensor, read the rows"),
         ({"labels": np.array([0, 2])}, "labels are a ndarray: expected a tensor, use torch.as_tensor"),
         ({"target_classes": [[1], [0]]}, "target_classes are a list: expected a tensor, use torch.as_tensor"),
         ({"gradient_of": "logits"}, "gradient_of is 'logits': expected log_softmax or logit"),

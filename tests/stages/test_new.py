@@ -177,7 +177,7 @@ def test_images_of_several_sizes_get_one(workspace: Workspace, monkeypatch: pyte
         (["digits", "--images", "pets"], "conf/digits.yaml exists: choose another name"),
         (["a/b", "--images", "pets"], "name 'a/b': expected letters, digits, - and _"),
         (["mine", "--images", "pets", "--image-size", "24"], "--image-size 24: AutoAttack cannot take it"),
-        (["mine", "--images", "few"], "class 'a' has 3 training images, expected at least 5"),
+        (["mine", "--images", "few"], "class 'a' has too few training images (3), expected at least 5"),
         (["mine", "--images", "tiny"], "images of 5 pixels a side, expected at least 8"),
     ],
 )

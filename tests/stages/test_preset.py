@@ -1,6 +1,7 @@
 """Presets: what they print is what DVC understands, and it makes a valid experiment."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pag.foundation.config.runs import variant_of
 from pag.foundation.config.section import ConfigError, read_yaml
 from pag.report.paper_tables import TABLES
 from stages.preset import NOTHING, STOP, arguments, load_preset, names
+from stages.shared.edits import uncommitted
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = names(ROOT / "presets")
@@ -221,3 +223,22 @@ def test_a_wrong_preset_is_refused_in_one_line(workspace: Workspace, text: str, 
     assert expected in str(caught.value)
     assert "presets/mine.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_preset_needs_the_variants_of_its_dataset(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match=r"unknown run 'lambda-0': no method, and no variant of conf/mnist5k\.yaml"):
+        arguments("digits-lambda", "mnist5k")
+
+
+def test_elsewhere_it_says_where_it_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="presets does not exist: run from the repository's root"):
+        arguments("table1")
+
+
+def test_edits_that_undoing_would_take_are_named(workspace: Workspace, capsys: pytest.CaptureFixture) -> None:
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        subprocess.run(["git", *command], cwd=workspace.folder, check=True)
+    assert uncommitted() == []
+    workspace.set("seed", 7, "params.yaml")
+    assert uncommitted() == ["params.yaml"]

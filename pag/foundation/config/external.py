@@ -35,7 +35,10 @@ class External(Section):
     def require_files(self, folder: Path) -> None:
         """Raises ConfigError, one line, where `folder` lacks the module or the weights."""
         if not folder.is_dir():
-            raise ConfigError(f"{folder} is no folder: expected the code and weights of the external network in it")
+            raise ConfigError(
+                f"{folder} is no folder here: expected the code and weights of the external network in it (a queued "
+                "experiment has what git and DVC know: `git add` its code, `dvc add` its weights)"
+            )
         base = folder.joinpath(*self.module.split("."))
         if not any(path.is_file() for path in (base.with_suffix(".py"), base / "__init__.py")):
             raise ConfigError(f"{folder} has no module {self.module}: expected {base.with_suffix('.py')}")
