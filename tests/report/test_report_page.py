@@ -154,3 +154,14 @@ def test_what_foolbox_flagged_stands_with_its_name_and_what_both_flag_once(exper
         f"- digits / cnn / CM: {both}",
         "- digits / cnn / CM: Foolbox's GaussianBlurAttack: too few draws",
     ]
+
+
+def test_a_weight_that_leaves_no_classifier_is_said(experiment):
+    """Its robust accuracy would read as one of many, and chance level is far below."""
+    experiment.change("vanilla", clean_accuracy=0.98)
+    experiment.change("oi", clean_accuracy=0.48)
+    experiment.change("sbg", clean_accuracy=0.5)
+    flags = markdown(experiment).split("## Warnings of the attacks")[1].split("\n## ")[0]
+    assert [line for line in flags.splitlines() if "too large" in line] == [
+        "- digits / cnn / OI: clean accuracy is 48.0%, and 98.0% without alignment: λ = 0.1 is too large for it"
+    ]
