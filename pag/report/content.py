@@ -130,7 +130,7 @@ def _unlearnt(run: Evaluated, runs: Sequence[Evaluated]) -> list[str]:
     clean, weight = run.metrics.clean_accuracy, run.metrics.alignment_weight
     if weight is None or clean >= plain / 2:
         return []
-    return [f"clean accuracy is {clean:.1%}, and {plain:.1%} without alignment: λ = {weight:g} is too large for it"]
+    return [f"clean accuracy is {clean:.1%}, and {plain:.1%} without alignment: is λ = {weight:g} too large for it?"]
 
 
 def _flags(found: Metrics) -> list[str]:

@@ -163,5 +163,5 @@ def test_a_weight_that_leaves_no_classifier_is_said(experiment):
     experiment.change("sbg", clean_accuracy=0.5)
     flags = markdown(experiment).split("## Warnings of the attacks")[1].split("\n## ")[0]
     assert [line for line in flags.splitlines() if "too large" in line] == [
-        "- digits / cnn / OI: clean accuracy is 48.0%, and 98.0% without alignment: λ = 0.1 is too large for it"
+        "- digits / cnn / OI: clean accuracy is 48.0%, and 98.0% without alignment: is λ = 0.1 too large for it?"
     ]
