@@ -1,6 +1,5 @@
 """evaluate: clean accuracy, AutoAttack, Foolbox, gradient alignment, and the pictures of large-eps attacks."""
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,10 @@ from pag.evaluation.standard import Budget, quick
 from pag.evaluation.trained import load_trained
 from pag.foundation.artifacts import ArtifactError, save_arrays, save_json
 from pag.foundation.config.conf import Conf, load_conf
-from pag.foundation.config.evaluation import AttackConfig, EvaluationConfig
+from pag.foundation.config.evaluation import AttackConfig
 from pag.foundation.config.external import EXTERNAL, external_of
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import run_of
-from pag.foundation.config.section import check_radius
 from pag.foundation.processes import is_first
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset, Split, load
@@ -61,7 +59,6 @@ def evaluate_run(
     model: nn.Module, about: dict[str, Any], images: ImageDataset, conf: Conf, seed: int, scratch: Path
 ) -> None:
     """Measure `model`, whose description is `about`, and write the outs of the stage."""
-    require_curve(conf.evaluation, math.prod(images.image_shape))
     store = open_heldout(images, about)
     names = images.name, about["arch"], about["run"]
     split, config = images.split(conf.evaluation.split), conf.evaluation
@@ -126,13 +123,6 @@ def setting(images: ImageDataset, conf: Conf, about: dict[str, Any]) -> dict[str
         "hardware": hardware(best_device()),
         "data_note": data_note(conf),
     }
-
-
-def require_curve(config: EvaluationConfig, pixels: int) -> None:
-    """Refuse radii beyond all images; `prepare` has looked at all others."""
-    for norm, radii in config.curve.items():
-        for eps in radii:
-            check_radius(norm, eps, f"evaluation.curve.{norm}", pixels)
 
 
 def identity(about: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from pag.foundation.atomic import atomic_directory, atomic_file
 from pag.foundation.config.conf import Conf, load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import Run, run_of
-from pag.foundation.config.section import ConfigError
 from pag.foundation.processes import is_first
 from pag.images.dataset import ImageDataset, load
 from pag.training.batch import Batch, ClassGradients, Objective
@@ -46,7 +45,6 @@ def main(dataset: str, arch: str, run: str) -> None:
 
 def train_run(run: Run, arch: str, images: ImageDataset, conf: Conf) -> None:
     """Train a new network of architecture `arch` as `run` says and write the outs of the stage."""
-    require_possible(run, images, conf)
     gradients = class_gradients(run, images)
     objective = objective_of(run, conf)
     about = describe(run, arch, images, gradients)
@@ -90,21 +88,6 @@ def figures(row: dict[str, float], epochs: int) -> str:
     """What a training says of its last epoch."""
     losses = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in row.items() if name != "epoch")
     return f"epoch {row['epoch']} of {epochs}: {', '.join(losses)}"
-
-
-def require_possible(run: Run, images: ImageDataset, conf: Conf) -> None:
-    """Refuse what means nothing with so many classes, or on images of such a size."""
-    k, side = run.alignment.classes_per_image, images.image_shape[-1]
-    if run.realization is not None and k != "all" and k > images.num_classes:
-        raise ConfigError(
-            f"alignment.classes_per_image = {k}: {images.name} has {images.num_classes} classes, "
-            "expected at most as many, or all"
-        )
-    if conf.classifier.crop_padding >= side:
-        raise ConfigError(
-            f"classifier.crop_padding = {conf.classifier.crop_padding}: {images.name} has {side} pixels a side, "
-            "expected fewer"
-        )
 
 
 def class_gradients(run: Run, images: ImageDataset) -> ClassGradients | None:

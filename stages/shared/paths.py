@@ -35,6 +35,11 @@ def images(dataset: str) -> Path:
     return DATA / dataset / "images"
 
 
+def checked(dataset: str) -> Path:
+    """That the values fit the images."""
+    return DATA / dataset / "checked.json"
+
+
 def diffusion(dataset: str) -> Path:
     return DATA / dataset / "diffusion"
 

@@ -31,7 +31,7 @@ TRAIN = {"train", "train_pag", "train_robust_pag", "train_variant"}
 ALIGNED = {"train_pag", "train_robust_pag", "train_variant"}
 EVALUATE = {"evaluate", "evaluate_pag", "evaluate_robust_pag", "evaluate_variant", "evaluate_external"}
 DISTILL = {"distill", "distill_sbg"}
-IMAGES = {"prepare", "train_diffusion", "noise_levels", "prepare_toy", "toy"} | DISTILL | TRAIN | EVALUATE
+IMAGES = {"prepare", "check", "train_diffusion", "noise_levels", "prepare_toy", "toy"} | DISTILL | TRAIN | EVALUATE
 
 # file → the stages whose deps it changes; what follows from their outputs comes on top
 CODE: dict[str, set[str]] = {
@@ -42,7 +42,7 @@ CODE: dict[str, set[str]] = {
     "pag/diffusion/training.py": {"train_diffusion"},
     "pag/diffusion/guided.py": {"train_diffusion"},
     "pag/interchange/card.py": set(),
-    "pag/diffusion/model/schedule.py": {"train_diffusion", "distill_sbg", "noise_levels"},
+    "pag/diffusion/model/schedule.py": {"check", "train_diffusion", "distill_sbg", "noise_levels"},
     "pag/gradients/distillation/store_writer.py": DISTILL,
     "pag/store/reader.py": ALIGNED | EVALUATE,
     "pag/gradients/realizations.py": {"distill", "toy"},
@@ -50,7 +50,7 @@ CODE: dict[str, set[str]] = {
     "pag/objectives/alignment/objective.py": ALIGNED | {"toy"},
     "pag/objectives/baselines/adversarial.py": {"train", "train_robust_pag", "train_variant", "toy"},
     "pag/threat/pgd.py": {"train", "train_robust_pag", "train_variant", "toy", "validate"} | EVALUATE,
-    "pag/classifiers/cnn.py": TRAIN | EVALUATE | {"toy", "validate"},
+    "pag/classifiers/cnn.py": TRAIN | EVALUATE | {"check", "toy", "validate"},
     "pag/training/loop.py": TRAIN | {"toy"},
     "pag/evaluation/standard.py": EVALUATE | {"validate"},
     "pag/evaluation/foolbox.py": EVALUATE | {"validate"},
@@ -62,7 +62,7 @@ CODE: dict[str, set[str]] = {
     "external/theirs/weights.safetensors": {"evaluate_external"},
 }
 CONF, PARAMETERS = "conf/digits.yaml", "params.yaml"
-ANY = {"validate", "report"}  # they look at every key of params.yaml and conf
+ANY = {"validate", "check", "report"}  # they look at every key of params.yaml and conf
 VALUES: list[tuple[str, str, object, set[str]]] = [  # file, dotted key, new value, stages
     (PARAMETERS, "seed", 7, {"prepare", "train_diffusion", "noise_levels", "prepare_toy"} | DISTILL | EVALUATE),
     (PARAMETERS, "training_seed", 7, TRAIN),
@@ -76,10 +76,10 @@ VALUES: list[tuple[str, str, object, set[str]]] = [  # file, dotted key, new val
     (CONF, "alignment.classes_per_image", 7, ALIGNED),
     (CONF, "methods.oi.lambda.default", 7.0, {"train_pag", "train_variant"}),
     (CONF, "methods.at-l2.steps", 8, {"train", "train_robust_pag", "train_variant"}),
-    (CONF, "methods.at-l2.eps", 0.7, {"prepare", "train", "train_robust_pag", "train_variant"}),
+    (CONF, "methods.at-l2.eps", 0.7, {"train", "train_robust_pag", "train_variant"}),
     (CONF, "evaluation.images", 7, EVALUATE),
-    (CONF, "evaluation.large_eps.eps", 7.0, {"prepare"} | EVALUATE),
-    (CONF, "evaluation.threat_models.L2", [0.7], {"prepare"} | EVALUATE),  # prepare refuses what Square cannot take
+    (CONF, "evaluation.large_eps.eps", 7.0, EVALUATE),
+    (CONF, "evaluation.threat_models.L2", [0.7], EVALUATE),
     (CONF, "variants.lambda-1.lambda", 1.5, {"train_variant"}),
     (CONF, "external.theirs.import", "network:other", {"evaluate_external"}),
 ]

@@ -10,6 +10,7 @@ from workspace import Workspace
 
 CHAIN = [
     ("prepare", "digits"),
+    ("check", "digits"),
     ("prepare_toy",),
     ("train_diffusion", "digits"),
     ("distill", "digits", "oi"),

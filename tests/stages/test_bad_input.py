@@ -15,7 +15,7 @@ from pag.foundation.artifacts import load_json, save_json
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.section import ConfigError
 from pag.images.dataset import ImageDataset, Split
-from stages.prepare import require_attackable
+from stages.check import require_attackable
 from stages.shared.command import run_stage
 
 Change = Callable[[Workspace], None]
@@ -92,6 +92,11 @@ def value(path: str, content: object, file: str = "conf/digits.yaml") -> Change:
     return lambda workspace: workspace.set(path, content, file)
 
 
+def variant_of_eleven(workspace: Workspace) -> None:
+    workspace.set("variants", {"a": {"method": "sbg", "classes_per_image": 11}})
+    workspace.set("variants", ["a"], "params.yaml")
+
+
 def several(values: dict[str, object]) -> Change:
     def change(workspace: Workspace) -> None:
         for path, content in values.items():
@@ -138,29 +143,29 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("t not trained", ("distill_sbg", "digits"), value("distill.t", 3), "is not trained"),
     ("negative λ", ("train", "digits", "cnn", "sbg"), value("lambda", -1.0, "params.yaml"), "lambda"),
     ("eps 0", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.L2", [0.0]), "threat_models.L2"),
-    ("far curve", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.curve", {"L2": [1.0, 9.0]}), "curve.L2 = 9"),
+    ("far curve", ("check", "digits"), value("evaluation.curve", {"L2": [1.0, 9.0]}), "curve.L2 = 9"),
     (
         "far picture",
-        ("prepare", "digits"),
+        ("check", "digits"),
         value("evaluation.large_eps.eps", 8.5),
         "large_eps.eps = 8.5",
     ),
     ("eps 2", ("evaluate", "digits", "cnn", "sbg"), value("evaluation.threat_models.Linf", [2.0]), "at most 1"),
     (
         "a radius beyond all images",
-        ("prepare", "digits"),
+        ("check", "digits"),
         value("evaluation.threat_models.L2", [0.5, 8.1]),
         "evaluation.threat_models.L2 = 8.1 for L2: expected above 0 and at most 8: no two images are farther apart",
     ),
     (
         "AT's radius beyond all images",
-        ("prepare", "digits"),
+        ("check", "digits"),
         value("methods.at-l2.eps", 8.1),
         "methods.at-l2.eps = 8.1 for L2: expected above 0 and at most 8",
     ),
     (
         "crop padding of the image's side",
-        ("train", "digits", "cnn", "vanilla"),
+        ("check", "digits"),
         value("classifier.crop_padding", 8),
         "classifier.crop_padding = 8: digits has 8 pixels a side, expected fewer",
     ),
@@ -197,7 +202,13 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ),
     ("no radius", ("validate",), value("evaluation.threat_models", {}), "has no radius, expected at least one"),
     ("misspelt λ, all else up to date", ("validate",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
-    ("k above C", ("train", "digits", "cnn", "sbg"), value("alignment.classes_per_image", 20), "has 10 classes"),
+    ("k above C", ("check", "digits"), value("alignment.classes_per_image", 20), "= 20 of the run 'oi': digits has 10"),
+    ("a variant's k above C", ("check", "digits"), variant_of_eleven, "image = 11 of the run 'a': digits has 10"),
+    ("side of an architecture", ("check", "digits"), value("archs", ["cnn", "vgg11"], "params.yaml"), "least 32x32"),
+    ("side of a variant's", ("check", "digits"), value("variant_archs", ["vgg11"], "params.yaml"), "of at least 32x32"),
+    ("resolution of the U-Net", ("check", "digits"), value("diffusion.attention", [16]), "has no such resolution"),
+    ("heads of the U-Net", ("check", "digits"), value("diffusion.channels", 33), "does not divide the 66 channels"),
+    ("level to be trained", ("check", "digits"), value("distill.t", 3), "is not trained"),
     ("misspelt λ", ("report",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
     ("no images", ("train_diffusion", "digits"), delete("data/digits/images"), "is missing: run `dvc repro`"),
     ("no diffusion", ("distill_sbg", "digits"), delete("data/digits/diffusion"), "is missing: run `dvc repro`"),

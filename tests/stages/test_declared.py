@@ -17,6 +17,7 @@ STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 CODE = ("pag/", "stages/")
 RUNS = {  # group of dvc.yaml → a stage of it
     "prepare": ("prepare", "digits"),
+    "check": ("check", "digits"),
     "train_diffusion": ("train_diffusion", "digits"),
     "distill": ("distill", "digits", "nn"),
     "distill_sbg": ("distill_sbg", "digits"),

@@ -19,9 +19,9 @@ from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.params import load_params
 from pag.foundation.config.section import read_yaml
 from pag.images.dataset import load
+from stages.check import require_attackable
 from stages.new.estimate import minutes
 from stages.new.values import CPU, GPU, conf_of, diffusion, threat_models
-from stages.prepare import require_attackable
 
 
 def write_images(folder: Path, count: int, sides: tuple[int, ...], mode: str = "RGB", classes: str = "ab") -> None:
@@ -50,7 +50,7 @@ def keys_of_dvc() -> set[str]:
     """The keys of a data set's conf that dvc.yaml names: DVC stops a run at a missing one, after the stages before."""
     params = [entry for stage in read_yaml(ROOT / "dvc.yaml")["stages"].values() for entry in stage.get("params", [])]
     confs = [keys for entry in params if isinstance(entry, dict) for file, keys in entry.items() if "item" in file]
-    return {key for keys in confs for key in keys if "$" not in key}
+    return {key for keys in confs for key in keys or () if "$" not in key}
 
 
 @pytest.mark.parametrize("layout", ["classes", "parts", "archive"])

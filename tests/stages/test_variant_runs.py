@@ -63,7 +63,6 @@ def test_what_a_variant_does_not_state_is_the_same(chain: Workspace, tmp_path, m
             None,
             "unknown run 'lamda-1': no method, and no variant of conf/digits.yaml, did you mean 'lambda-1'?",
         ),
-        ("a", {"a": {"method": "sbg", "classes_per_image": 11}}, "classes_per_image = 11: digits has 10 classes"),
         ("a", {"a": {"method": "oi"}}, "oi.zarr is missing"),
     ],
 )
