@@ -14,6 +14,7 @@ from pag.images.dataset import Split
 
 CHANNELS = {"L": 1, "RGB": 3}
 MODES = {channels: mode for mode, channels in CHANNELS.items()}
+SHOWN = 10  # of the files that cannot be used
 
 
 def decode_splits(tree: FileTree, files: dict[str, dict[str, list[str]]], config: DataConfig, seed: int) -> Source:
@@ -60,13 +61,19 @@ def decode(
     They are as a viewer shows them, turned by their EXIF orientation. With `image_size`, an image of another size is
     resized to this square by bicubic interpolation with antialiasing, and the second value counts those that were no
     squares; without, all must be squares of one size. With `channels`, images of 8 bits are made grey or RGB; without,
-    all must be one of the two already. Raises SourceError with the file and what was expected.
+    all must be one of the two already. Raises SourceError with the file and what was expected; of files that cannot be
+    used as they are, with all of them.
     """
     position = {name: i for i, name in enumerate(names)}
     images: np.ndarray | None = None
     first, expected, squashed = "", "", 0
+    unusable: list[str] = []
     for name, content in tree.read(names):
-        image = _of_channels(_open(content, name), channels, name)
+        try:
+            image = _of_channels(_open(content, name), channels, name)
+        except SourceError as error:
+            unusable.append(str(error))
+            continue
         if image_size is not None and image.size != (image_size, image_size):
             squashed += image.width != image.height
             image = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
@@ -83,6 +90,9 @@ def decode(
             )
         pixels = np.asarray(image)
         images[position[name]] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if unusable:
+        more = f"; and {len(unusable) - SHOWN:,} more" if len(unusable) > SHOWN else ""
+        raise SourceError(f"{'; '.join(sorted(unusable)[:SHOWN])}{more}")
     assert images is not None, "no names given"
     return images, squashed
 

@@ -5,22 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from pag.report.formats import NORM_NAMES, method_name
+from pag.report.formats import NORM_NAMES, method_name, unit_of
 from pag.report.outcomes import NORMS, survived
 from pag.report.results import Evaluated
 from pag.report.style import PLOT_DPI, colour, house_style, marker
 
-GREY_LEVELS = 255
-
 
 def with_curves(runs: Sequence[Evaluated]) -> list[Evaluated]:
     return [run for run in runs if run.outcomes is not None and run.outcomes.curve]
-
-
-def _scale(radii: np.ndarray) -> int:
-    """255 where all radii are whole numbers of grey levels, which reads better than their decimals; else 1."""
-    levels = GREY_LEVELS * radii
-    return GREY_LEVELS if np.allclose(levels, levels.round(), atol=1e-6) else 1
 
 
 def curves_figure(dataset: str, arch: str, runs: Sequence[Evaluated]) -> Figure:
@@ -34,7 +26,7 @@ def curves_figure(dataset: str, arch: str, runs: Sequence[Evaluated]) -> Figure:
         figure = Figure(figsize=(4.8 * len(norms) + 1.4, 4.2), dpi=PLOT_DPI, layout="constrained")
         panels = figure.subplots(1, len(norms), squeeze=False)[0]
         for axes, norm in zip(panels, norms, strict=True):
-            scale = _scale(np.concatenate([curve[norm][0] for _, curve in curves if norm in curve]))
+            scale = unit_of(np.concatenate([curve[norm][0] for _, curve in curves if norm in curve]))
             for method, curve in curves:
                 if norm not in curve:
                     continue

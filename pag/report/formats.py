@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 NORM_NAMES = {"L2": "L2", "Linf": "L∞"}
@@ -41,6 +42,12 @@ def radius(eps: float) -> str:
     if len(text) > 4 and levels > 0 and math.isclose(eps * 255, levels, rel_tol=2e-3):
         return f"{levels}/255"
     return f"{eps:.3g}"
+
+
+def unit_of(radii: np.ndarray) -> int:
+    """255 where all radii of an axis are whole numbers of grey levels, which read better than decimals; else 1."""
+    levels = 255 * radii
+    return 255 if np.allclose(levels, levels.round(), atol=0.02, rtol=0) else 1
 
 
 def threat(norm: str, eps: float) -> str:
@@ -85,7 +92,12 @@ def compared(value: float | None, error: float | None, published: float | None) 
     return f"{text} / {100 * published:.2f} / {difference}"
 
 
-# What LaTeX does not know as it is; pandas escapes the rest.
+# Of a caption, as pandas does it in the cells.
+ESCAPED = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": ""}
+)
+# What LaTeX does not know as it is.
 TEX = {"L∞": r"$L_\infty$", "±": r"$\pm$", "λ": r"$\lambda$", "ε": r"$\varepsilon$", "×": r"$\times$", "−": "$-$"}
 
 
@@ -104,12 +116,19 @@ class Table:
         lines = [self.header, [":--", *["--:"] * (len(self.header) - 1)], *self.rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
-    def latex(self) -> str:
-        """A table of the package booktabs, to be read with \\input."""
+    def latex(self, about: str = "") -> str:
+        """A table of the package booktabs, to be read with \\input; its caption begins with `about`."""
         style = pd.DataFrame(self.rows, columns=list(self.header)).style.hide(axis="index")
         style = style.format(escape="latex").format_index(escape="latex", axis="columns")
         columns = "l" + "r" * (len(self.header) - 1)
-        text = style.to_latex(hrules=True, column_format=columns, position_float="centering", label=f"tab:{self.name}")
+        caption = ". ".join(part.rstrip(".") for part in (about, self.title, self.caption) if part)
+        text = style.to_latex(
+            hrules=True,
+            column_format=columns,
+            position_float="centering",
+            label=f"tab:{self.name}",
+            caption=f"{caption}.".translate(ESCAPED) if caption else None,
+        )
         for character, command in TEX.items():
             text = text.replace(character, command)
         return text

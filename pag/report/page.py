@@ -51,8 +51,9 @@ def _write_tables(content: Content, folder: Path) -> None:
             wide = tables.wide_table(group.main, group.main_scores)
             (folder / f"{group.name}.csv").write_text(tables.csv(wide), encoding="utf-8")
     toy = [content.toy] if content.toy else []
-    for table in (*(table for group in content.groups for table in group.tables), *toy, *content.paper):
-        (folder / f"{table.name}.tex").write_text(table.latex(), encoding="utf-8")
+    of_groups = [(table, group.title) for group in content.groups for table in group.tables]
+    for table, about in (*of_groups, *((table, "") for table in (*toy, *content.paper))):
+        (folder / f"{table.name}.tex").write_text(table.latex(about), encoding="utf-8")
 
 
 def markdown_page(content: Content, shown: Sequence[Illustration]) -> str:

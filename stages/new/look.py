@@ -53,10 +53,14 @@ def _one_of(count: float) -> float:
 
 
 def looks(tree: FileTree, files: dict[str, dict[str, list[str]]]) -> list[tuple[tuple[int, int], str]]:
-    """The sizes and modes (Pillow's) of some images of all parts."""
+    """The sizes and modes (Pillow's) of some images of all parts. Files that are none are left to be named, all at
+    once, when every image is read."""
     names = [name for by_class in files.values() for of_class in by_class.values() for name in of_class]
     chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, LOOKED_AT).astype(int))]
-    return [_look(content, name) for name, content in tree.read(chosen)]
+    found = [seen for _, content in tree.read(chosen) if (seen := _look(content)) is not None]
+    if not found:
+        raise ConfigError(f"{chosen[0]} cannot be read as an image: unknown format")
+    return found
 
 
 def common_side(sizes: set[tuple[int, int]], root: str, largest: int) -> int | None:
@@ -80,9 +84,9 @@ def common_channels(modes: set[str]) -> Channels | None:
     return 3
 
 
-def _look(content: bytes, name: str) -> tuple[tuple[int, int], str]:
+def _look(content: bytes) -> tuple[tuple[int, int], str] | None:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.size, image.mode.removesuffix("A")
     except UnidentifiedImageError:
-        raise ConfigError(f"{name} cannot be read as an image: unknown format") from None
+        return None

@@ -189,6 +189,10 @@ DAMAGE = {
         lambda tree: (tree / "train/dog/2.PNG").write_bytes(b"no image"),
         ["train/dog/2.PNG cannot be read as an image: unknown format"],
     ),
+    "all that cannot be used": (
+        lambda tree: [path.write_bytes(b"no image") for path in (tree / "train/dog/2.PNG", tree / "train/cat/0.png")],
+        ["train/cat/0.png cannot be read as an image: unknown format; train/dog/2.PNG cannot be read as an"],
+    ),
     "cut image": (
         lambda tree: cut_in_half(tree / "train/dog/2.PNG"),
         ["train/dog/2.PNG cannot be read as an image"],

@@ -64,8 +64,11 @@ def test_report_is_complete_and_the_same_every_time(experiment):
 
 
 def test_a_table_in_latex_is_booktabs_and_escaped() -> None:
-    table = Table("a", "", "", ["Method", "L∞ 8/255", "n_clean"], [["AT-L∞", "50.0 ± 3.5", "50 %"], ["A & B", "1", ""]])
-    lines = table.latex().splitlines()
+    rows = [["AT-L∞", "50.0 ± 3.5", "50 %"], ["A & B", "1", ""]]
+    table = Table("a", "Accuracy", "95 % intervals of λ.", ["Method", "L∞ 8/255", "n_clean"], rows)
+    lines = table.latex("my_set / cnn (quick attack)").splitlines()
+    assert r"\caption{my\_set / cnn (quick attack). Accuracy. 95 \% intervals of $\lambda$.}" in lines
+    assert not any("caption" in line for line in Table("a", "", "", ["Method"], [["AT"]]).latex().splitlines())
     assert [line for line in lines if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\bottomrule"]
     assert r"\begin{tabular}{lrr}" in lines
     assert r"Method & $L_\infty$ 8/255 & n\_clean \\" in lines

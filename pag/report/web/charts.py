@@ -13,7 +13,7 @@ import pandas as pd
 
 from pag.report.content import Group
 from pag.report.curves import with_curves
-from pag.report.formats import NORM_NAMES, radius, threat
+from pag.report.formats import NORM_NAMES, radius, threat, unit_of
 from pag.report.outcomes import NORMS, survived
 from pag.report.studies import sweep_of
 from pag.report.web.marks import bars, lines, points, specification
@@ -73,7 +73,7 @@ def quick_charts(group: Group) -> list[Chart]:
 
 
 def _over_radius(name: str, title: str, rows: pd.DataFrame) -> Chart:
-    unit = _unit(rows["eps"])
+    unit = unit_of(rows["eps"].to_numpy())
     placed = rows.assign(radius=rows["eps"].map(radius), x=(rows["eps"] * unit).round(DIGITS))
     norm = title.partition(",")[0]
     x = alt.X("x:Q", title=f"{norm} radius ε" + ("" if unit == 1 else f" (1/{unit})"), scale=alt.Scale(padding=8))
@@ -150,9 +150,3 @@ def _table(scores: pd.DataFrame, scale: float, digits: int) -> pd.DataFrame:
 
 def _percent(scores: pd.DataFrame) -> pd.DataFrame:
     return _table(scores, 100, 2)
-
-
-def _unit(radii: pd.Series) -> int:
-    """255 where all radii are whole numbers of grey levels; else 1."""
-    levels = 255 * radii
-    return 255 if (levels - levels.round()).abs().max() < 0.02 else 1
