@@ -33,7 +33,7 @@ from stages.shared.edits import uncommitted
 
 HEADER = """\
 # Written by `python -m stages.new`: values to start from, sized by the images and by the machine ({machine}).
-# Every key, its unit and its range: pag/foundation/config.
+# Every key: docs/conf.md.
 """
 
 

@@ -31,6 +31,13 @@ LAUNCHER = "PAG_LAUNCHER"
 # what it changes, the last bits, another machine changes too.
 STRICT = "PAG_STRICT"
 
+ARGUMENTS = {  # of the stages, for --help
+    "dataset": "has a file conf/DATASET.yaml",
+    "arch": "is an architecture of pag/classifiers, or `external`",
+    "run": "is a method of params.yaml, or a variant or an external network of the conf",
+    "realization": "is oi, cm or nn",
+}
+
 OUT_OF_MEMORY = "lower the batch_size of this stage's section in conf/, or end what else uses the memory"
 WORKER_LOST = (
     "a worker process has died, most likely ended by the system for want of memory: take fewer (there are as many as "
@@ -105,7 +112,13 @@ def _explain(command: Callable[..., Any]) -> None:
     if isinstance(command, click.Command) and command.help is None and command.callback is not None:
         text = (sys.modules[command.callback.__module__].__doc__ or "").replace("\n\n", "\n\n\b\n")
         command.help = f"\b\n{text}"
-        command.epilog = "Values come from params.yaml and conf/. `python -m stages` lists all stages and presets."
+        named = [
+            f"{each.human_readable_name} {ARGUMENTS[each.name or '']}."
+            for each in command.params
+            if each.name in ARGUMENTS
+        ]
+        values = "Values come from params.yaml and conf/. `python -m stages` lists all stages and presets."
+        command.epilog = " ".join([*named, values])
 
 
 def _launch(launcher: str) -> None:

@@ -29,3 +29,8 @@ def test_help_is_what_the_module_says(stage: str, answer: Callable[..., str]) ->
     assert f"{stage.split('.')[1]}: " in said
     assert f"\n      python -m {stage} " in said  # the examples keep their lines
     assert "`python -m stages` lists all stages" in said
+
+
+def test_help_says_what_the_arguments_are(answer: Callable[..., str]) -> None:
+    said = " ".join(answer("stages.train", "--help").split())
+    assert "DATASET has a file conf/DATASET.yaml. ARCH is an architecture" in said
