@@ -117,6 +117,8 @@ def setting(images: ImageDataset, conf: Conf, about: dict[str, Any]) -> dict[str
     split = images.split(conf.evaluation.split)
     return {
         "split": conf.evaluation.split,
+        "image_shape": list(images.image_shape),
+        "num_classes": images.num_classes,
         "n_clean": len(split),
         "chance_accuracy": float(np.bincount(split.labels).max() / len(split)),
         "train_images": None if about["arch"] == EXTERNAL else len(images.train),

@@ -72,11 +72,12 @@ class Content:
 
     def settings(self, dataset: str) -> str:
         """What the runs of a data set have in common; what a variant changes stands beside it."""
-        conf = self.confs[dataset]
+        conf, runs = self.confs[dataset], (*self.results.runs, *self.results.variants, *self.results.externals)
+        images = next((_images(run.metrics) for run in runs if run.dataset == dataset), "")
         classes, classifier = conf.alignment.classes_per_image, conf.classifier
         return (
-            f"Unless a variant says otherwise: {classifier.epochs} epochs of batches of {classifier.batch_size}; "
-            f"{classes} target class{'' if classes == 1 else 'es'} per image; stored directions of {conf.distill.bits} "
+            f"{images}Unless a variant says otherwise: {classifier.epochs} epochs of batches of "
+            f"{classifier.batch_size}; {classes} target class{'' if classes == 1 else 'es'} per image; stored directions of {conf.distill.bits} "
             "bits a value."
         )
 
@@ -116,6 +117,18 @@ def content_of(params: Params, confs: dict[str, Conf], results: Results) -> Cont
         tuple(
             (label(r), check.passed, f"{check.name}: {check.detail}") for r in runs for check in r.metrics.sanity or ()
         ),
+    )
+
+
+def _images(found: Metrics) -> str:
+    """A sentence on the images that a run was trained and measured on, and a space; nothing of earlier metrics."""
+    if found.image_shape is None:
+        return ""
+    channels, height, width = found.image_shape
+    trained = "" if found.train_images is None else f"{found.train_images:,} to train on, "
+    return (
+        f"{'Grey' if channels == 1 else 'Colour'} images of {height}×{width} pixels in {found.num_classes} classes: "
+        f"{trained}{found.n_clean:,} for clean and {found.n_examples:,} for robust accuracy. "
     )
 
 

@@ -61,6 +61,8 @@ class Metrics(_Record):
     train_seconds: float | None = None
     seconds_per_step: float | None = None
     train_images: int | None = None
+    image_shape: tuple[int, int, int] | None = None  # (C, H, W); None, as the next: of an earlier version
+    num_classes: int | None = None
     foolbox: dict[str, FoolboxMetrics] = Field({})
     sanity: list[SanityMetrics] | None = None  # None: not asked for
     hardware: str

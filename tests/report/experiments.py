@@ -61,6 +61,8 @@ def metrics_of(numbers: tuple[float, ...]) -> dict[str, Any]:
         "train_seconds": 30.0,
         "seconds_per_step": step,
         "train_images": 1293,
+        "image_shape": [1, 8, 8],
+        "num_classes": 10,
         "foolbox": {"GaussianBlurAttack": blur},
         "sanity": None,
         "hardware": "2 CPU cores",

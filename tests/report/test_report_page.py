@@ -53,6 +53,8 @@ def test_report_is_complete_and_the_same_every_time(experiment):
 
     page = (out / "report.md").read_text()
     assert page.index("## digits") < page.index("## Toy data") < page.index("## Claims")
+    images = "Grey images of 8×8 pixels in 10 classes: 1,293 to train on, 360 for clean and 200 for robust accuracy."
+    assert f"## digits\n\n{images} Unless" in page
     assert page.count("### Claim ") == 10
     assert "digits/cnn: **not tested here**" in page
     assert "- digits / cnn / CM: Square Attack improves by 0.4 %" in page

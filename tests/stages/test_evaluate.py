@@ -37,6 +37,7 @@ def test_chance_is_to_name_the_commonest_class() -> None:
     images = ImageDataset.create("digits", ("a", "b"), train=split, validation=split, test=split)
     found = evaluate.setting(images, load_conf("digits"), {"arch": "cnn"})
     assert (found["chance_accuracy"], found["n_clean"], found["train_images"]) == (0.75, 4, 4)
+    assert (found["image_shape"], found["num_classes"]) == ([1, 8, 8], 2)
 
 
 @pytest.mark.parametrize(
