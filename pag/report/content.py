@@ -77,8 +77,8 @@ class Content:
         classes, classifier = conf.alignment.classes_per_image, conf.classifier
         return (
             f"{images}Unless a variant says otherwise: {classifier.epochs} epochs of batches of "
-            f"{classifier.batch_size}; {classes} target class{'' if classes == 1 else 'es'} per image; stored directions of {conf.distill.bits} "
-            "bits a value."
+            f"{classifier.batch_size}; {classes} target class{'' if classes == 1 else 'es'} per image; stored "
+            f"directions of {conf.distill.bits} bits a value."
         )
 
     @property
