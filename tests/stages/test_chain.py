@@ -10,9 +10,13 @@ import pytest
 import torch
 from workspace import Workspace
 
+from pag.diffusion.model.trained import load_diffusion
 from pag.foundation.artifacts import load_arrays, load_json
 from pag.foundation.config.section import read_yaml
+from pag.foundation.seeding import derive_seed
+from pag.gradients.score import ScoreBased
 from pag.images.dataset import load
+from pag.store.reader import GradientStore
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -93,6 +97,23 @@ def test_the_held_out_directions_keep_their_precision(
     assert workspace.run(monkeypatch, "distill_sbg", "digits") == 0
     assert files("heldout") == before["heldout"]
     assert files("sbg") != before["sbg"]
+
+
+def test_the_held_out_images_have_noise_of_their_own(chain: Workspace) -> None:
+    """Image i of the test part and image i of the training part are not seen through the same noise."""
+    images = load(chain.folder / "data/digits/images")
+    model = load_diffusion(chain.folder / "data/digits/diffusion", "cpu", images)
+    store = GradientStore.open(chain.folder / "data/digits/gradients/heldout.zarr")
+    x = images.test.unit(np.array(store.attributes["rows"]))
+    stored = torch.from_numpy(store.read_all_classes(np.arange(len(x)))).flatten(2).float()
+
+    def cosine(seed: int) -> float:
+        made = ScoreBased(model, store.attributes["t"], store.attributes["noise_draws"], seed)(x, torch.arange(len(x)))
+        return torch.nn.functional.cosine_similarity(made.flatten(2), stored, dim=2).mean().item()
+
+    seed = store.attributes["seed"]
+    assert cosine(derive_seed(seed, "heldout")) > 0.999
+    assert cosine(seed) < 0.99
 
 
 def test_the_toy_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
