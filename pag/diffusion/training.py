@@ -51,7 +51,7 @@ def draw_step(
     seed: int, step: int, num_images: int, num_classes: int, trained_t: Tensor, shape: tuple[int, ...]
 ) -> Draw:
     """What step number `step` draws for a batch of `shape`: a function of (seed, step) only, so no step has to be
-    replayed to get at a later one. A class is dropped with probability 1/C (Ganz et al. 2023, appendix H): the
+    replayed to get at a later one. A class is dropped with probability 1/C (Ganz et al. 2023, appendix G.2): the
     null class is seen a little more often than each of the others, whose share is (1 − 1/C)/C."""
     rng = generator(seed, "diffusion", step)
     rows = torch.randint(num_images, shape[:1], generator=rng)

@@ -59,7 +59,8 @@ def toy_result(scores: pd.DataFrame) -> list[Check]:
     "Training with aligned gradients is faster than adversarial training.",
     "A training step of SBG takes less time than one of AT-L2 on the same machine at the same batch size "
     "(the paper: 2.13 times faster than AT with 7 steps, at batch size 1). Undecided below a factor of "
-    f"{SAME_TIME:g} either way: on digits single timings of these two have differed by as much.",
+    f"{SAME_TIME:g} either way, the paper's among them: on digits single timings of these two have differed by as "
+    "much. docs/benchmarks.md times them in turn.",
 )
 def faster_than_adversarial_training(scores: pd.DataFrame) -> list[Check]:
     ours, adversarial = seconds_per_step(scores, "sbg", "at-l2")
@@ -71,8 +72,9 @@ def faster_than_adversarial_training(scores: pd.DataFrame) -> list[Check]:
 
 @claim(
     10,
-    "Alignment gains more than an equally expensive penalty without directions (ours, not the paper's).",
-    "Of the runs with a gradient-norm penalty, which costs as much as alignment with one class per image, the one "
+    "Alignment with SBG gains more than an equally expensive penalty without directions (not a claim of the paper).",
+    "Of the runs with a gradient-norm penalty (Rodríguez-Muñoz et al. 2024), which costs as much as alignment with one "
+    "class per image, the one "
     f"whose clean accuracy is closest to SBG's, and at most {100 * CLEAN_APART:g} points from it: the mean of SBG's "
     f"accuracies over all threat models beats that run's. {BEATS}",
     scope="penalties",

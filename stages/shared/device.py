@@ -25,12 +25,13 @@ def be_strict() -> None:
 
 
 def hardware(device: torch.device) -> str:
-    """The machine, in words, and how many processes share the work where there are several."""
+    """The machine, in words, how many processes share the work where there are several, and PyTorch's version."""
     several = f", {count()} processes" if count() > 1 else ""
+    software = f"{several}, PyTorch {torch.__version__}"
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device) + several
+        return torch.cuda.get_device_name(device) + software
     threads = torch.get_num_threads()
-    return f"{_cpu_model()}, {threads} thread{'' if threads == 1 else 's'}{several}"
+    return f"{_cpu_model()}, {threads} thread{'' if threads == 1 else 's'}{software}"
 
 
 def _cpu_model() -> str:
