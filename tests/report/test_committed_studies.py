@@ -41,17 +41,17 @@ README = {  # row of its first table → run of cifar10-night
     "SBG, λ = 2": "sbg",
     "SBG, λ = 0.5": "lambda-0-5",
     "AT-L2 + SBG, λ = 0.2": "at-l2+sbg",
-    "gradient-norm penalty 3/255 (ours)": "gradnorm",
-    "gradient-norm penalty 4/255 (ours)": "gradnorm-4-255",
-    "gradient-norm penalty 6/255 (ours)": "gradnorm-6-255",
-    "Gaussian noise σ = 0.12 (ours)": "noise",
+    "gradient-norm penalty 3/255, not in the paper": "gradnorm",
+    "gradient-norm penalty 4/255, not in the paper": "gradnorm-4-255",
+    "gradient-norm penalty 6/255, not in the paper": "gradnorm-6-255",
+    "Gaussian noise σ = 0.12, not in the paper": "noise",
 }
 
 
 def test_the_readme_has_the_numbers_of_its_study() -> None:
     lines = (STUDIES.parents[1] / "README.md").read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("| % | clean |")) + 2
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines[start : start + len(README)]]
+    rows = [[cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")] for line in lines[start : start + len(README)]]
     assert {row[0] for row in rows} == set(README)
     for name, *cells in rows:
         found = load_json(STUDIES / "cifar10-night/metrics" / f"{README[name]}.json", sealed=True)
@@ -59,8 +59,9 @@ def test_the_readme_has_the_numbers_of_its_study() -> None:
             found["clean_accuracy"],
             *(v for norm in ("L2", "Linf") for v in found["robust_accuracy"][norm].values()),
         ]
-        measured = [cell.split()[0] for cell in cells]  # what stands in brackets is the paper's
-        assert measured == [*(f"{100 * accuracy:.1f}" for accuracy in accuracies), f"{found['alignment']:.3f}"], name
+        measured = [cell.split(" ")[0] for cell in cells]  # what stands in brackets is the paper's
+        cosine = "" if found["alignment"] is None else f"{found['alignment']:.3f}"
+        assert measured == [*(f"{100 * accuracy:.1f}" for accuracy in accuracies), cosine], name
 
 
 def test_there_are_studies_to_look_at() -> None:
