@@ -1,6 +1,7 @@
 """check: values that do not fit the images of a data set, or each other, before anything is trained.
 
-`validate` looks at every file by itself, this at what the images alone can tell: classes, side, channels.
+`validate` looks at every file by itself, this at what the images alone can tell: classes, side, channels. Networks of
+others are tried on some of them.
 """
 
 import math
@@ -13,9 +14,11 @@ import torch
 from pag.classifiers import build
 from pag.diffusion.model.schedule import gradient_t
 from pag.diffusion.model.unet import build_unet
+from pag.evaluation.external import try_external
 from pag.foundation.artifacts import save_json
 from pag.foundation.attackable import square_attack_fits
 from pag.foundation.config.conf import Conf, load_conf
+from pag.foundation.config.external import external_of
 from pag.foundation.config.params import Params, load_params
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError, Norm, RobustMethod, check_radius
@@ -31,6 +34,9 @@ def main(dataset: str) -> None:
     require_attackable(images, conf)
     require_distillable(images, conf)
     require_trainable(images, params, conf)
+    for name in params.externals if dataset in params.external_datasets else []:
+        for warning in try_external(paths.external(name), external_of(conf, dataset, name), images, name):
+            click.echo(f"{dataset} / {name}: {warning}")
     save_json(paths.checked(dataset), {"dataset_hash": images.content_hash})
 
 

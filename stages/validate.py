@@ -1,8 +1,8 @@
 """validate: every parameter file, whatever else is up to date; a misspelt key would otherwise do nothing, silently.
 
-Architectures, attacks, variants and external networks, which only later stages look up, are looked up here too: a whole
-`dvc repro` stops at a wrong one before it trains. What was checked, with the values that the files leave at their
-defaults, goes to data/parameters.json.
+Architectures, attacks, variants and the files of external networks, which only later stages look up, are looked up here
+too: a whole `dvc repro` stops at a wrong one before it trains. What was checked, with the values that the files leave
+at their defaults, goes to data/parameters.json.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from pag.classifiers import known_architectures
-from pag.evaluation.external import build_external
 from pag.evaluation.foolbox import ATTACKS
 from pag.foundation.artifacts import save_json
 from pag.foundation.config.conf import Conf, load_conf
@@ -69,9 +68,6 @@ def check_names(params: Params, conf: Conf, dataset: str) -> None:
         require_gradients(params, variant_of(conf, dataset, name), f"{source}: variants.{name}")
     for name in dict.fromkeys([*conf.external, *(params.externals if dataset in params.external_datasets else [])]):
         external_of(conf, dataset, name).require_files(paths.external(name))
-    for name in params.externals if dataset in params.external_datasets else []:
-        # its function is called, so that nothing is trained before it fails
-        build_external(paths.external(name), external_of(conf, dataset, name))
 
 
 def require_gradients(params: Params, variant: Variant, source: str) -> None:

@@ -23,6 +23,7 @@ LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
 MODERATE_LOGIT = 16.0  # the softmax of float32 has no gradient left from a margin of 104 on, and is coarse from 17 on
 COMPANY = 32  # images that are classified again in another batch
 DARK = 0.1  # no pixel brighter: a division too many
+SUM_TO_ONE = 1e-3  # probabilities, as far as float16 rounds them
 SAME = 1e-3  # of the largest logit: rounding differs between batch sizes, batch statistics do far more
 
 
@@ -166,7 +167,8 @@ def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
             )
         if logits.dtype != torch.float32:
             raise ValueError(
-                f"the model returns {logits.dtype}: expected logits in float32, no classes or half precision"
+                f"the model returns {logits.dtype}: expected logits in float32, no classes; of half precision hand "
+                "over lambda images: model(images).float()"
             )
         if not logits.isfinite().all():
             classes = (~logits.isfinite()).any(0).nonzero().flatten().tolist()
@@ -182,6 +184,11 @@ def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             "the model gives no gradient with respect to its images, so that most attacks would be blind: return "
             "logits without .detach(), torch.no_grad(), argmax or a threshold"
+        )
+    if (logits >= 0).all() and (logits.sum(1) - 1).abs().max() < SUM_TO_ONE:
+        raise ValueError(
+            "the model returns probabilities, whose gradient vanishes where it is sure, so that attacks would miss "
+            "much: return what goes into the softmax, or probabilities.clamp_min(1e-12).log()"
         )
     return logits.detach(), gradient
 

@@ -3,6 +3,8 @@
 import hashlib
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,46 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from pag.evaluation.admission import admit
+from pag.evaluation.workers import pickled
 from pag.foundation.allocator import out_of_memory
 from pag.foundation.artifacts import sha256
 from pag.foundation.config.external import EXTERNAL, External
 from pag.foundation.config.section import ConfigError
+from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset
+
+LOOKED_AT = 32  # test images on which a network is tried
+
+
+def try_external(folder: Path, config: External, images: ImageDataset, name: str) -> list[str]:
+    """What is doubtful about a network, which is not attacked; nothing of its code stays loaded.
+
+    Raises ConfigError in one line for what `load_external` refuses, and for what the attacks would.
+    """
+    with _modules_forgotten(folder):
+        model, _ = load_external(folder, config, images, name, torch.device("cpu"))
+        rows = balanced(images.test.labels, LOOKED_AT, 0, "tried")
+        try:
+            pickled(model)
+            return admit(model, images.test.unit(rows), torch.from_numpy(images.test.labels[rows]), LOOKED_AT).warnings
+        except ValueError as error:
+            raise ConfigError(f"{folder}: {error}") from None
+
+
+@contextmanager
+def _modules_forgotten(folder: Path) -> Iterator[None]:
+    """Networks of others have modules of the same names: afterwards those of this one are not found any more."""
+    path, before = [*sys.path], set(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).resolve().is_relative_to(folder.resolve()):
+                del sys.modules[name]
+        importlib.invalidate_caches()
 
 
 def load_external(
@@ -28,7 +65,7 @@ def load_external(
     Raises ConfigError in one line for anything else. The code is run: it is as trusted as the rest of the repository.
     """
     config.require_files(folder)
-    model = build_external(folder, config)
+    model = _build(folder, config)
     if config.weights is not None:
         weights = _read(folder / config.weights)
         try:
@@ -42,7 +79,7 @@ def load_external(
     return model, {**about, "training_seed": None, "sha256": _digest(folder)}
 
 
-def build_external(folder: Path, config: External) -> nn.Module:
+def _build(folder: Path, config: External) -> nn.Module:
     """What the function returns, without its weights. Raises ConfigError in one line where that is no network."""
     if (path := str(folder.resolve())) not in sys.path:
         sys.path.insert(0, path)
@@ -51,7 +88,7 @@ def build_external(folder: Path, config: External) -> nn.Module:
     try:
         module = importlib.import_module(module_name)
         model = getattr(module, function_name)()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that reads its arguments ends the process
         if out_of_memory(error):
             raise
         raise ConfigError(f"{where} fails: {type(error).__name__}: {error}") from error
@@ -69,8 +106,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch's own text advises to unpickle whatever it is
-        what = type(error).__name__
-        raise ConfigError(f"{path} holds no weights ({what}): expected a state dict, .safetensors is safe") from None
+        what, safe = type(error).__name__, path.suffix == ".safetensors"
+        expected = "a whole file, is it cut off or a pointer of git-lfs?" if safe else "a state dict, save it alone"
+        raise ConfigError(f"{path} holds no weights ({what}): expected {expected}") from None
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         found = f"a dict of {', '.join(map(str, content))}" if isinstance(content, dict) else type(content).__name__
         raise ConfigError(f"{path} is {found[:100]}: expected tensors by name, save model.state_dict() alone")

@@ -29,6 +29,16 @@ Runner = Callable[[list[Job]], Iterator[tuple[int, Outcome]]]  # jobs → (index
 _attack: Callable[[Job], Outcome]  # of a worker process
 
 
+def pickled(model: nn.Module) -> bytes:
+    """The model for worker processes. Raises ValueError in one line where it cannot be handed to any."""
+    try:
+        return pickle.dumps(model)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"the model cannot be handed to worker processes ({error}): define its classes at the top of a module"
+        ) from None
+
+
 @contextmanager
 def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Runner]:
     """A function that attacks `model`. With processes = 1 it works here; on a GPU there is nothing to gain from more.
@@ -47,13 +57,7 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
         work = _attacks_of(model, cache)
         yield lambda jobs: ((index, work(job)) for index, job in enumerate(jobs))
         return
-    try:
-        # Here, because multiprocessing would move the caller's tensors to shared memory.
-        pickled = pickle.dumps(model)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"the model cannot be handed to worker processes ({error}): define its classes at the top of a module"
-        ) from None
+    as_bytes = pickled(model)  # here, because multiprocessing would move the caller's tensors to shared memory
     others = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
     # Through files goes all that a pipe might not hold: this process would wait for ever to write it to a worker that
@@ -62,7 +66,7 @@ def runner(model: nn.Module, processes: int, cache: Path | None) -> Iterator[Run
         cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="pag-", dir=cache) as name:
         folder = Path(name)
-        (folder / "model").write_bytes(pickled)
+        (folder / "model").write_bytes(as_bytes)
         start = (folder / "model", cache, max(1, torch.get_num_threads() // processes))
         pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=start)
         try:

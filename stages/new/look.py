@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pag.datasets.folder import files_of
 from pag.datasets.tree import FileTree
@@ -59,7 +59,7 @@ def looks(tree: FileTree, files: dict[str, dict[str, list[str]]]) -> list[tuple[
     chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, LOOKED_AT).astype(int))]
     found = [seen for _, content in tree.read(chosen) if (seen := _look(content)) is not None]
     if not found:
-        raise ConfigError(f"{chosen[0]} cannot be read as an image: unknown format")
+        raise ConfigError(f"{chosen[0]} cannot be read as an image, nor can any other of {len(chosen)} that were tried")
     return found
 
 
@@ -88,5 +88,5 @@ def _look(content: bytes) -> tuple[tuple[int, int], str] | None:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.size, image.mode.removesuffix("A")
-    except UnidentifiedImageError:
+    except Exception:  # Pillow's decoders raise errors of every kind
         return None

@@ -160,6 +160,8 @@ def test_radii_of_any_sequence_and_order_are_the_same():
         (Changed(lambda z, x: z.detach()), r"the model gives no gradient"),
         (Changed(no_grad), r"the model gives no gradient"),
         (Changed(lambda z, x: nn.functional.one_hot(z.argmax(1), 4).float()), r"the model gives no gradient"),
+        (Changed(lambda z, x: z.softmax(1)), r"the model returns probabilities, whose gradient vanishes"),
+        (Changed(lambda z, x: (100 * z).softmax(1)), r"the model returns probabilities, whose gradient vanishes"),
         (Changed(lambda z, x: z.argmax(1)), r"the model returns shape \(8,\)"),
         (
             Changed(lambda z, x: nn.functional.one_hot(z.argmax(1), 4)),

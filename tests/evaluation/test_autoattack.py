@@ -101,7 +101,7 @@ def test_a_lying_attack_breaks_nothing(replace_attacks, lie):
             labels_of = torch.where(
                 known.any(1), labels[known.int().argmax(1)], (labels[known.int().argmax(1)] + 1) % 4
             )
-            return nn.functional.one_hot(labels_of, 4).float() + 0 * x.sum()
+            return 2.0 * nn.functional.one_hot(labels_of, 4) + 0 * x.sum()
 
     replace_attacks(lie)
     assert not torch.isfinite(evaluate(AlwaysWrong(), images, labels, {"L2": [0.05]}).by_norm["L2"].radius).any()

@@ -157,7 +157,7 @@ def test_a_warning_of_every_batch_is_named_once():
 
     class Unmoved(torch.nn.Module):
         def forward(self, images):
-            return torch.tensor([1.0, 0.0]) + 0 * images.flatten(1)[:, :2]
+            return torch.tensor([2.0, 0.0]) + 0 * images.flatten(1)[:, :2]
 
     found = evaluate_foolbox(Unmoved(), images, labels, {name: None}, batch_size=3, seed=0)[name].warnings
     assert [text for text in found if "draw" in text] == [

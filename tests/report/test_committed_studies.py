@@ -51,7 +51,10 @@ README = {  # row of its first table → run of cifar10-night
 def test_the_readme_has_the_numbers_of_its_study() -> None:
     lines = (STUDIES.parents[1] / "README.md").read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("| % | clean |")) + 2
-    rows = [[cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")] for line in lines[start : start + len(README)]]
+    rows = [
+        [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")]
+        for line in lines[start : start + len(README)]
+    ]
     assert {row[0] for row in rows} == set(README)
     for name, *cells in rows:
         found = load_json(STUDIES / "cifar10-night/metrics" / f"{README[name]}.json", sealed=True)

@@ -1,6 +1,7 @@
 """Networks of others: checked before anything runs, evaluated like ours, beside ours in the report, never trained."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,30 @@ NETWORK = """
         raise RuntimeError("no such size")
 
 
+    def exits():
+        raise SystemExit(3)
+
+
+    def local():
+        class Local(nn.Linear):
+            pass
+
+        return nn.Sequential(nn.Flatten(), Local(64, 10))
+
+
+    def certain():
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1))
+
+
+    class Blind(nn.Module):
+        def forward(self, images):
+            return images.detach().flatten(1)[:, :10] - 1
+
+
+    def blind():
+        return Blind()
+
+
     class Starved(nn.Module):
         def forward(self, images):
             raise MemoryError
@@ -85,6 +110,7 @@ def workspace(chain: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     torch.save(nn.Linear(64, 10), folder / "pickled.pt")
     torch.save({"state_dict": weights, "epoch": 3}, folder / "checkpoint.pt")
     save_file({"head.1.bias": torch.zeros(10)}, folder / "part.safetensors")
+    (folder / "cut.safetensors").write_bytes((folder / "weights.safetensors").read_bytes()[:-20])
     describe(workspace)
     workspace.set("externals", ["theirs"], "params.yaml")
     yield workspace
@@ -133,7 +159,7 @@ def test_weights_may_come_from_torch_save(workspace: Workspace, monkeypatch: pyt
         ({"weights": "../weights.pt"}, "weights: expected a path in the network's own folder (got '../weights.pt')"),
         ({"weights": "wieghts.pt"}, "external/theirs/wieghts.pt is missing"),
         ({"weight": "weights.pt"}, "unknown key 'weight', did you mean 'weights'?"),
-        ({"import": "theirs_network:build_all"}, "theirs_network:build_all fails: AttributeError"),
+        ({"import": "theirs_network.py:build"}, "a module is named without .py (got 'theirs_network.py:build')"),
     ],
 )
 def test_validate_stops_before_anything_runs(
@@ -149,9 +175,12 @@ def test_validate_stops_before_anything_runs(
     assert expected in line
 
 
+@pytest.mark.parametrize("command", [("evaluate", "digits", "external", "theirs"), ("check", "digits")])
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
+        ({"weights": "cut.safetensors"}, "cut.safetensors holds no weights (SafetensorError): expected a whole file"),
+        ({"import": "theirs_network:exits", "weights": None}, "theirs_network:exits fails: SystemExit: 3"),
         ({"weights": "pickled.pt"}, "external/theirs/pickled.pt holds no weights"),
         ({"weights": "checkpoint.pt"}, "is a dict of state_dict, epoch: expected tensors by name"),
         ({"weights": "part.safetensors"}, "does not fit theirs_network:build: Error(s) in loading state_dict for"),
@@ -169,14 +198,46 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture,
+    command: tuple[str, ...],
     values: dict[str, str],
     expected: str,
 ) -> None:
     describe(workspace, **values)
     before = workspace.files()
-    assert workspace.run(monkeypatch, "evaluate", "digits", "external", "theirs") == 1
+    assert workspace.run(monkeypatch, *command) == 1
     assert expected in capfd.readouterr().err.splitlines()[-1]
     assert workspace.files() == before
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("local", "cannot be handed to worker processes"),
+        ("certain", "the model returns probabilities, whose gradient vanishes where it is sure"),
+        ("blind", "the model gives no gradient with respect to its images"),
+    ],
+)
+def test_what_the_attacks_would_refuse_stops_before_anything_is_trained(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, function: str, expected: str
+) -> None:
+    describe(workspace, **{"import": f"theirs_network:{function}", "weights": None})
+    assert workspace.run(monkeypatch, "check", "digits") == 1
+    assert expected in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_networks_have_modules_of_the_same_names(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each finds its own helper, and nothing of them is left."""
+    folder = workspace.folder / "external"
+    shutil.copytree(folder / "theirs", folder / "others")
+    (folder / "others/theirs_blocks.py").write_text(dedent(BLOCKS).replace("head", "blocks"))
+    network = (folder / "theirs/theirs_network.py").read_text()
+    (folder / "others/theirs_network.py").write_text(network.replace("import head ", "import blocks as head "))
+    theirs = {"import": "theirs_network:build", "weights": "weights.safetensors"}
+    workspace.set("external", {"theirs": theirs, "others": theirs})
+    workspace.set("externals", ["theirs", "others"], "params.yaml")
+    path = [*sys.path]
+    assert workspace.run(monkeypatch, "check", "digits") == 0
+    assert sys.path == path and not {"theirs_network", "theirs_blocks"} & set(sys.modules)
 
 
 @pytest.mark.parametrize(

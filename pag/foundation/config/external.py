@@ -23,6 +23,8 @@ class External(Section):
     def _is_in_the_folder(self) -> "External":
         if not FUNCTION.fullmatch(self.function):
             raise ValueError(f"import: expected package.module:function (got '{self.function}')")
+        if self.module.endswith(".py"):
+            raise ValueError(f"import: a module is named without .py (got '{self.function}')")
         path = PurePosixPath(self.weights or "weights")
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"weights: expected a path in the network's own folder (got '{self.weights}')")
