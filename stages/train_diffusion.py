@@ -19,6 +19,7 @@ from pag.foundation.atomic import atomic_directory, atomic_file
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.params import load_params
+from pag.foundation.config.section import ConfigError
 from pag.foundation.processes import is_first
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import ImageDataset, load
@@ -79,6 +80,11 @@ def converted(images: ImageDataset, config: DiffusionConfig, seed: int, _: Scrat
     weights, device = convert(config, images), best_device()
     model = assemble(weights, config, images.num_classes, images.image_shape, device, "not on disk")
     loss = judge(model, images, seed, device)
+    if loss >= 1:
+        raise ConfigError(
+            f"diffusion.checkpoint: the network predicts noise with a squared error of {loss:.4f}, and predicting nothing "
+            "has 1: look at head_dim or heads, checkpoint.attention_order, rescale_timesteps, timesteps and schedule"
+        )
     click.echo(f"diffusion on {images.name}: converted; squared error of the noise {loss:.4f} (predicting nothing: 1)")
     return TrainedDiffusion(weights, [loss])
 

@@ -10,7 +10,11 @@ def require_tensors(**given: Any) -> None:
     """Raises ValueError for the first that is none; NumPy arrays and gradient stores are the usual ones."""
     for name, value in given.items():
         if not isinstance(value, Tensor):
-            how = "read the rows of this batch" if hasattr(value, "read") else "use torch.as_tensor"
+            how = "use torch.as_tensor"
+            if hasattr(value, "read"):
+                how = "read the rows of this batch"
+            elif hasattr(value, "dataset"):
+                how = "concatenate the batches of the loader"
             raise ValueError(f"{name} are a {type(value).__name__}: expected a tensor, {how}")
 
 

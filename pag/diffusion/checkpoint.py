@@ -58,8 +58,11 @@ def _read(path: Path, config: CheckpointConfig) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         if out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"diffusion.checkpoint: {path} cannot be read as PyTorch weights alone: {reason}") from None
+        reason = type(error).__name__  # PyTorch's own text advises to unpickle whatever it is
+        raise ConfigError(
+            f"diffusion.checkpoint: {path} cannot be read as PyTorch weights alone ({reason}): save the network's "
+            "state_dict() by itself"
+        ) from None
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise ConfigError(f"diffusion.checkpoint: {path} is no state dict, expected names with tensors")
     return content

@@ -97,9 +97,6 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
     scale, so there it takes very large logits; with fewer, a margin that the softmax cannot tell from certainty.
     Raises ValueError in one line for a model that cannot be attacked.
     """
-    for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and parameter.dtype != torch.float32:
-            raise ValueError(f"the model's {name} is {parameter.dtype}: expected float32, call model.float()")
     with own_random_state(images.device):
         found = [look(model, batch) for batch in images.split(batch_size)]
         look(model, images[:1])  # alone, as the attacks may leave one of a batch
@@ -142,8 +139,11 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
 def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (B, K), and the input gradient of a weighted sum of them: a NaN in any class's gradient is in it too.
 
-    Raises ValueError in one line where a model has no logits or no input gradient.
+    Raises ValueError in one line where a model has no logits or no input gradient, or is not in float32.
     """
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise ValueError(f"the model's {name} is {parameter.dtype}: expected float32, call model.float()")
     given, images = images, images.clone().requires_grad_()
     with torch.enable_grad():
         try:

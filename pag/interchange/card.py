@@ -11,8 +11,10 @@ TEXT = """
 # {name}
 
 A classifier of the architecture `{arch}` for the {classes} classes of `{dataset}`, trained as `{run}` with
-[pag](https://arxiv.org/abs/2207.11378), an open implementation of *Do Perceptually Aligned Gradients Imply Robustness?*
-(Ganz, Kawar and Elad, ICML 2023). It takes images of {shape} in [0, 1], and normalises them itself.
+`pag`, an open implementation of [*Do Perceptually Aligned Gradients Imply
+Robustness?*](https://arxiv.org/abs/2207.11378) (Ganz, Kawar and Elad, ICML 2023). It takes images of {shape} in [0, 1],
+and normalises them itself. To load it, install `pag` from a clone of its repository (`pip install .`): the
+package of that name on PyPI is another project.
 
 ```python
 from pathlib import Path

@@ -1,5 +1,6 @@
 """A trained classifier as a model folder in the form of the Hugging Face Hub: model.safetensors and config.json."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def save_folder(folder: Path, model: nn.Module, config: dict[str, Any], card: st
     classifier.model.load_state_dict(model.state_dict())
     (folder / "README.md").write_text(card)  # the mixin would write one without numbers
     classifier.save_pretrained(folder, config=config)
+    shutil.copymode(folder / "README.md", folder / "model.safetensors")  # which only its owner could read
 
 
 def load_folder(folder: str | Path) -> Classifier:

@@ -50,8 +50,9 @@ class Measured:
         return "" if a_result else " (no result, to choose by)"
 
     def config(self) -> dict[str, Any]:
-        """What tells the model from others, for JSON."""
-        return {**self.about, "class_names": list(self.images.class_names)}
+        """What tells the model from others, for JSON. The digest is that of the weights' file in data/."""
+        about = {("source_sha256" if key == "sha256" else key): value for key, value in self.about.items()}
+        return {**about, "class_names": list(self.images.class_names)}
 
 
 def load_metrics(path: Path, about: dict[str, Any]) -> dict[str, Any]:

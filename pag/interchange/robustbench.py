@@ -11,7 +11,9 @@ from pag.interchange.measured import Measured
 
 DATASETS = {"cifar10": 10, "cifar100": 100}  # of RobustBench at 32×32, with their classes; a conf's name begins so
 RADII = {"Linf": (8 / 255, "8/255"), "L2": (0.5, "0.5")}  # of its leaderboards
-MODULE = '''"""{name} for RobustBench: images in [0, 1] → logits, normalised inside. Needs pag and robustbench.
+MODULE = '''"""{name} for RobustBench: images in [0, 1] → logits, normalised inside.
+
+Needs robustbench, and pag from a clone of its repository: the package of that name on PyPI is another project.
 
     python {module}.py --n-examples 1000
 """

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import pag
 from pag.classifiers import build
 from pag.evaluation.trained import load_trained
 from pag.foundation.artifacts import ArtifactError, save_json, save_weights
@@ -79,8 +80,15 @@ def test_a_model_folder_gives_the_same_logits_and_says_what_it_is(exported: tupl
     config = json.loads((folder / "config.json").read_text())
     assert (config["arch"], config["method"], config["lambda"]) == ("cnn", "sbg", 2.0)
     assert config["dataset_hash"] == found.images.content_hash
+    assert config["source_sha256"] == found.about["sha256"] and "sha256" not in config  # of no file in this folder
+    assert len({(folder / name).stat().st_mode for name in ("model.safetensors", "config.json", "README.md")}) == 1
     card = (folder / "README.md").read_text()
-    for told in ("license: mit", "| clean accuracy | 73.2 |", "JPEG copy"):
+    for told in (
+        f"install `pag` {pag.__version__} from a clone",
+        "license: mit",
+        "| clean accuracy | 73.2 |",
+        "JPEG copy",
+    ):
         assert told in card
     assert "| robust accuracy, L∞ 8/255 | 27.6 |" in card and "standard AutoAttack on 500" in card
 

@@ -34,6 +34,13 @@ def test_a_diffusion_model_that_went_out_comes_back_the_same(
     assert back.keys() == trained.keys() and all(torch.equal(back[name], trained[name]) for name in back)
     assert (tmp_path / "results/curves/digits/diffusion.csv").read_text().startswith("step,loss\n1,")
 
+    weights = torch.load("out/ema.pt", weights_only=True)
+    torch.save({**weights, "out.2.weight": -weights["out.2.weight"]}, "out/wrong.pt")  # it predicts −eps
+    workspace.set("diffusion.checkpoint", {"path": "out/wrong.pt", "sha256": sha256(Path("out/wrong.pt"))})
+    assert workspace.run(monkeypatch, "train_diffusion", "digits") == 1
+    assert "and predicting nothing has 1: look at head_dim or heads" in capfd.readouterr().err
+
+    workspace.set("diffusion.checkpoint", {"path": "out/ema.pt", "sha256": sha256(Path("out/ema.pt"))})
     workspace.set("diffusion.channels", 64)
     assert workspace.run(monkeypatch, "train_diffusion", "digits") == 1
     assert "out/ema.pt cannot be converted: it has channels 32 (here 64)" in capfd.readouterr().err

@@ -63,7 +63,9 @@ def alignment_loss(
     target_classes: (B, k) classes, drawn at random: so the sum is an unbiased estimate of that over all C.
     class_gradients: (B, k, …) g of these images towards these classes, of any scale, moved as the images were moved
         (crops, flips); what is zero everywhere counts for nothing.
-    weight: λ ≥ 0. gradient_of: the score whose input gradient is aligned, log-softmax or logit.
+    weight: λ ≥ 0. gradient_of: the score whose input gradient is aligned, log-softmax or logit. The log-softmax's is
+        taken as that of the log-odds, which has the same direction: under BatchNorm in training mode, where an image's
+        gradient depends on the others' scores, it is slightly another one than autograd's of the log-softmax.
     Returns the scalars "cross_entropy" and "alignment"; one forward pass, one `backward` of the sum (they share a
     graph). It cannot be differentiated twice: `backward(create_graph=True)` raises RuntimeError. Under torch.no_grad()
     the values alone, to watch the terms on other images.
