@@ -82,8 +82,8 @@ def converted(images: ImageDataset, config: DiffusionConfig, seed: int, _: Scrat
     loss = judge(model, images, seed, device)
     if loss >= 1:
         raise ConfigError(
-            f"diffusion.checkpoint: the network predicts noise with a squared error of {loss:.4f}, and predicting nothing "
-            "has 1: look at head_dim or heads, checkpoint.attention_order, rescale_timesteps, timesteps and schedule"
+            f"diffusion.checkpoint: the network predicts noise with a squared error of {loss:.4f}, and predicting "
+            "nothing has 1: look at head_dim or heads, checkpoint.attention_order, rescale_timesteps, timesteps and schedule"
         )
     click.echo(f"diffusion on {images.name}: converted; squared error of the noise {loss:.4f} (predicting nothing: 1)")
     return TrainedDiffusion(weights, [loss])

@@ -150,8 +150,8 @@ def measure_alignment(
     model: as in `evaluate`; a module is measured in eval mode and left as it was.
     images: (M, C, H, W) floats in [0, 1].
     class_gradients: g of these images in this order towards all of the model's K classes, of any scale: a gradient
-        store or a tensor (M, K, C, H, W). A direction that is zero everywhere is left out, as the loss does, of the mean
-        over an image's classes, which comes before that over images.
+        store or a tensor (M, K, C, H, W). A direction that is zero everywhere is left out of the mean
+        over its image's classes, which comes before that over images.
     Raises ValueError in one line for other shapes, types or ranges, and where the model's gradients are NaN.
     """
     network = model if isinstance(model, nn.Module) else Function(model)
