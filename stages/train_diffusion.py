@@ -83,7 +83,7 @@ def converted(images: ImageDataset, config: DiffusionConfig, seed: int, _: Scrat
     if loss >= 1:
         raise ConfigError(
             f"diffusion.checkpoint: the network predicts noise with a squared error of {loss:.4f}, and predicting "
-            "nothing has 1: look at head_dim or heads, checkpoint.attention_order, rescale_timesteps, timesteps and schedule"
+            "nothing has 1: look at head_dim or heads, checkpoint.attention_order, rescale_timesteps and schedule"
         )
     click.echo(f"diffusion on {images.name}: converted; squared error of the noise {loss:.4f} (predicting nothing: 1)")
     return TrainedDiffusion(weights, [loss])
