@@ -5,6 +5,8 @@ others are tried on some of them.
 """
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import get_args
 
@@ -23,21 +25,38 @@ from pag.foundation.config.params import Params, load_params
 from pag.foundation.config.runs import run_of
 from pag.foundation.config.section import ConfigError, Norm, RobustMethod, check_radius
 from pag.images.dataset import ImageDataset, load
+from pag.training.batches import require_possible
 from stages.shared import paths
 from stages.shared.command import run_stage
+from stages.shared.device import best_device
 
 
 @click.command()
 @click.argument("dataset")
-def main(dataset: str) -> None:
+@click.option("--external", help="try this network of others alone")
+def main(dataset: str, external: str | None) -> None:
     params, conf, images = load_params(), load_conf(dataset), load(paths.images(dataset))
+    if external is not None:
+        try_network(external, images, conf)
+        return
     require_attackable(images, conf)
     require_distillable(images, conf)
     require_trainable(images, params, conf)
     for name in params.externals if dataset in params.external_datasets else []:
-        for warning in try_external(paths.external(name), external_of(conf, dataset, name), images, name):
-            click.echo(f"{dataset} / {name}: {warning}")
+        # in a process of its own: their modules may have the same names
+        tried = subprocess.run([sys.executable, "-m", "stages.check", dataset, "--external", name], check=False)
+        if tried.returncode:
+            sys.exit(tried.returncode)  # it has said why
     save_json(paths.checked(dataset), {"dataset_hash": images.content_hash})
+
+
+def try_network(name: str, images: ImageDataset, conf: Conf) -> None:
+    """Refuse a network of others that could not be attacked, and say what is doubtful about it."""
+    processes = min(len(conf.evaluation.threat_models), torch.get_num_threads())
+    network = external_of(conf, images.name, name)
+    for warning in try_external(paths.external(name), network, images, name, best_device(), processes):
+        click.echo(f"{images.name} / {name}: {warning}")
+    click.echo(f"{images.name} / {name}: can be attacked")
 
 
 def require_attackable(images: ImageDataset, conf: Conf) -> None:
@@ -65,39 +84,28 @@ def radii(conf: Conf) -> Iterator[tuple[str, Norm, float]]:
 
 
 def require_distillable(images: ImageDataset, conf: Conf) -> None:
-    """Refuse a U-Net that cannot take the images, and a noise level of the gradients that it would not be trained on.
-
-    A network of others that is converted tells both by itself, before anything else is done.
-    """
+    """Refuse a noise level of the gradients that is none of the diffusion model's, and a U-Net that cannot take the
+    images; whether a network of others fits, its conversion says."""
+    gradient_t(conf.diffusion, conf.distill.t)
     if conf.diffusion.checkpoint is not None:
         return
-    gradient_t(conf.diffusion, conf.distill.t)
     channels, side, _ = images.image_shape
     with torch.device("meta"):
         build_unet(conf.diffusion, channels, side, images.num_classes)
 
 
 def require_trainable(images: ImageDataset, params: Params, conf: Conf) -> None:
-    """Refuse architectures, numbers of target classes and crops that the images of the experiment do not allow."""
-    side, archs = images.image_shape[-1], dict.fromkeys(params.archs)
-    if conf.classifier.crop_padding >= side:
-        raise ConfigError(
-            f"classifier.crop_padding = {conf.classifier.crop_padding}: {images.name} has {side} pixels a side, "
-            "expected fewer"
-        )
-    variants: list[str] = []
-    if images.name in params.variant_datasets:
-        variants, archs = params.variants, archs | dict.fromkeys(params.variant_archs)
-    for arch in archs:
+    """Refuse architectures, numbers of target classes and crops that the images do not allow, of what is trained."""
+    runs = [*params.methods(), *(params.variants if images.name in params.variant_datasets else [])]
+    for arch in params.archs if runs else []:
         build(arch, images.num_classes, images.image_shape, params.training_seed)
-    for name in [*params.methods(), *variants]:
+    for name in runs:
         run = run_of(name, images.name, params.archs[0], params, conf)
-        k = run.alignment.classes_per_image
-        if run.realization is not None and k != "all" and k > images.num_classes:
-            raise ConfigError(
-                f"alignment.classes_per_image = {k} of the run '{name}': {images.name} has {images.num_classes} "
-                "classes, expected at most as many, or all"
-            )
+        k = run.alignment.classes_per_image if run.realization is not None else None
+        try:
+            require_possible(conf.classifier, k, images.num_classes, images.image_shape[-1])
+        except ValueError as error:
+            raise ConfigError(f"{images.name} / {name}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """evaluate: clean accuracy, AutoAttack, Foolbox, gradient alignment, and the pictures of large-eps attacks."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pag.foundation.config.evaluation import AttackConfig
 from pag.foundation.config.external import EXTERNAL, external_of
 from pag.foundation.config.params import load_params
 from pag.foundation.config.runs import run_of
+from pag.foundation.config.section import check_radius
 from pag.foundation.processes import is_first
 from pag.images.balance import balanced
 from pag.images.dataset import ImageDataset, Split, load
@@ -59,6 +61,9 @@ def evaluate_run(
     model: nn.Module, about: dict[str, Any], images: ImageDataset, conf: Conf, seed: int, scratch: Path
 ) -> None:
     """Measure `model`, whose description is `about`, and write the outs of the stage."""
+    for norm, radii in conf.evaluation.curve.items():  # before the other attacks, which take long
+        for eps in radii:
+            check_radius(norm, eps, f"evaluation.curve.{norm}", math.prod(images.image_shape))
     store = open_heldout(images, about)
     names = images.name, about["arch"], about["run"]
     split, config = images.split(conf.evaluation.split), conf.evaluation

@@ -80,7 +80,7 @@ def converted(images: ImageDataset, config: DiffusionConfig, seed: int, _: Scrat
     weights, device = convert(config, images), best_device()
     model = assemble(weights, config, images.num_classes, images.image_shape, device, "not on disk")
     loss = judge(model, images, seed, device)
-    if loss >= 1:
+    if not loss < 1:  # NaN, too
         raise ConfigError(
             f"diffusion.checkpoint: the network predicts noise with a squared error of {loss:.4f}, and predicting "
             "nothing has 1: look at head_dim or heads, checkpoint.attention_order, rescale_timesteps and schedule"

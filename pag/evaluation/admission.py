@@ -23,7 +23,7 @@ LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
 MODERATE_LOGIT = 16.0  # the softmax of float32 has no gradient left from a margin of 104 on, and is coarse from 17 on
 COMPANY = 32  # images that are classified again in another batch
 DARK = 0.1  # no pixel brighter: a division too many
-SUM_TO_ONE = 1e-3  # probabilities, as far as float16 rounds them
+SUM_TO_ONE = 0.01  # probabilities, as far as bfloat16 rounds them; on every image, as logits would not be
 SAME = 1e-3  # of the largest logit: rounding differs between batch sizes, batch statistics do far more
 
 
@@ -102,6 +102,11 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
         look(model, images[:1])  # alone, as the attacks may leave one of a batch
         random, warnings = _company(model, images[: min(batch_size, COMPANY)])
     logits, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if (logits >= 0).all() and (logits.sum(1) - 1).abs().max() < SUM_TO_ONE:
+        raise ValueError(
+            "the model returns probabilities, whose gradient vanishes where it is sure, so that attacks would miss "
+            "much: return what goes into the softmax, or probabilities.clamp_min(1e-12).log()"
+        )
     classes = logits.shape[1]
     if labels.max() >= classes:
         raise ValueError(
@@ -184,11 +189,6 @@ def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             "the model gives no gradient with respect to its images, so that most attacks would be blind: return "
             "logits without .detach(), torch.no_grad(), argmax or a threshold"
-        )
-    if (logits >= 0).all() and (logits.sum(1) - 1).abs().max() < SUM_TO_ONE:
-        raise ValueError(
-            "the model returns probabilities, whose gradient vanishes where it is sure, so that attacks would miss "
-            "much: return what goes into the softmax, or probabilities.clamp_min(1e-12).log()"
         )
     return logits.detach(), gradient
 

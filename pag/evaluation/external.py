@@ -3,8 +3,6 @@
 import hashlib
 import importlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +23,22 @@ from pag.images.dataset import ImageDataset
 LOOKED_AT = 32  # test images on which a network is tried
 
 
-def try_external(folder: Path, config: External, images: ImageDataset, name: str) -> list[str]:
-    """What is doubtful about a network, which is not attacked; nothing of its code stays loaded.
+def try_external(
+    folder: Path, config: External, images: ImageDataset, name: str, device: torch.device, processes: int
+) -> list[str]:
+    """What is doubtful about a network, which is not attacked. processes: that would share the attacks.
 
     Raises ConfigError in one line for what `load_external` refuses, and for what the attacks would.
     """
-    with _modules_forgotten(folder):
-        model, _ = load_external(folder, config, images, name, torch.device("cpu"))
-        rows = balanced(images.test.labels, LOOKED_AT, 0, "tried")
-        try:
-            pickled(model)
-            return admit(model, images.test.unit(rows), torch.from_numpy(images.test.labels[rows]), LOOKED_AT).warnings
-        except ValueError as error:
-            raise ConfigError(f"{folder}: {error}") from None
-
-
-@contextmanager
-def _modules_forgotten(folder: Path) -> Iterator[None]:
-    """Networks of others have modules of the same names: afterwards those of this one are not found any more."""
-    path, before = [*sys.path], set(sys.modules)
+    model, _ = load_external(folder, config, images, name, device)
+    rows = balanced(images.test.labels, LOOKED_AT, 0, "tried")
+    x, labels = images.test.unit(rows).to(device), torch.from_numpy(images.test.labels[rows]).to(device)
     try:
-        yield
-    finally:
-        sys.path[:] = path
-        for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file is not None and Path(file).resolve().is_relative_to(folder.resolve()):
-                del sys.modules[name]
-        importlib.invalidate_caches()
+        if device.type == "cpu" and processes > 1:
+            pickled(model)
+        return admit(model, x, labels, LOOKED_AT).warnings
+    except ValueError as error:
+        raise ConfigError(f"{folder}: {error}") from None
 
 
 def load_external(

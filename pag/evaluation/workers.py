@@ -20,7 +20,7 @@ from torch import nn
 
 from pag.evaluation.cache import Cache
 from pag.evaluation.standard import SURVIVED, Job, Nearest, Outcome, attack
-from pag.foundation.allocator import keep_freed_memory
+from pag.foundation.allocator import keep_freed_memory, out_of_memory
 from pag.foundation.interrupts import held, stop_if_waiting
 from pag.foundation.processes import count, shared_out
 
@@ -33,9 +33,12 @@ def pickled(model: nn.Module) -> bytes:
     """The model for worker processes. Raises ValueError in one line where it cannot be handed to any."""
     try:
         return pickle.dumps(model)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except Exception as error:  # a module's own __getstate__ raises what it likes
+        if out_of_memory(error):
+            raise
         raise ValueError(
-            f"the model cannot be handed to worker processes ({error}): define its classes at the top of a module"
+            f"the model cannot be handed to worker processes ({' '.join(str(error).split())}): define its classes at "
+            "the top of a module, or go without workers (processes=1; of a stage OMP_NUM_THREADS=1)"
         ) from None
 
 

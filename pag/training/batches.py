@@ -41,6 +41,13 @@ class Batches:
     classes_per_image: int | str = 1
     seconds_waited: float = field(default=0.0, init=False)  # time the training loop stood still for data
 
+    def __post_init__(self) -> None:
+        if self.gradients is not None:
+            num_classes, side = self.gradients.shape[1], self.gradients.shape[-1]
+            require_possible(self.config, self.classes_per_image, num_classes, side)
+        elif self.split.images.ndim == 4:
+            require_possible(self.config, None, 0, self.split.images.shape[-1])
+
     def __len__(self) -> int:
         return max(1, len(self.split.labels) // self.config.batch_size)
 
@@ -134,3 +141,16 @@ def _drain(waiting: queue.Queue) -> None:
             waiting.get_nowait()
     except queue.Empty:
         pass
+
+
+def require_possible(config: ClassifierConfig, k: int | str | None, num_classes: int, side: int) -> None:
+    """Raises ValueError in one line for what means nothing on images of `side` pixels or with so many classes; k: of
+    the run's target classes, None without alignment."""
+    if isinstance(k, int) and k > num_classes:
+        raise ValueError(
+            f"alignment.classes_per_image = {k}, but there are {num_classes} classes: expected at most as many, or all"
+        )
+    if config.crop_padding >= side:
+        raise ValueError(
+            f"classifier.crop_padding = {config.crop_padding}, but there are {side} pixels a side: expected fewer"
+        )

@@ -25,9 +25,8 @@ def be_strict() -> None:
 
 
 def hardware(device: torch.device) -> str:
-    """The machine, in words, how many processes share the work where there are several, and PyTorch's version."""
-    several = f", {count()} processes" if count() > 1 else ""
-    software = f"{several}, PyTorch {torch.__version__}"
+    """The machine, in words, PyTorch's version, and how many processes share the work where there are several."""
+    software = f", PyTorch {torch.__version__}" + (f", {count()} processes" if count() > 1 else "")
     if device.type == "cuda":
         return torch.cuda.get_device_name(device) + software
     threads = torch.get_num_threads()

@@ -188,6 +188,17 @@ def test_models_are_refused_in_one_line(measure, model, message):
     assert "\n" not in str(error.value)
 
 
+def test_logits_that_are_positive_are_no_probabilities():
+    """One image of them may sum to 1, not all; and what sums to 1 is none below 0."""
+
+    def shares(z: Tensor, x: Tensor) -> Tensor:
+        positive = z.exp()
+        return positive / positive.sum(1)[0]  # of the first image 1
+
+    for change in (shares, lambda z, x: z + (1 - z.sum(1, keepdim=True)) / 4 - torch.tensor([9, -9, 0, 0])):
+        by_autoattack(Changed(change), IMAGES, LABELS)
+
+
 @pytest.mark.parametrize("measure", [by_autoattack, by_foolbox])
 def test_too_little_memory_is_not_the_models_fault(measure):
     """The allocator's own error, which the stage explains."""

@@ -69,6 +69,8 @@ def test_a_table_in_latex_is_booktabs_and_escaped() -> None:
     rows = [["AT-L∞", "50.0 ± 3.5", "50 %"], ["A & B", "1", ""]]
     table = Table("a", "Accuracy", "95 % intervals of λ.", ["Method", "L∞ 8/255", "n_clean"], rows)
     lines = table.latex("my_set / cnn (quick attack)").splitlines()
+    escaped = Table("a", "", r"1 & 2 # $3 {4} 5~6 ^7 \8 `9`", ["Method"], [["AT"]]).latex()
+    assert r"1 \& 2 \# \$3 \{4\} 5\textasciitilde{}6 \textasciicircum{}7 \textbackslash{}8 9" in escaped
     assert r"\caption{my\_set / cnn (quick attack). Accuracy. 95 \% intervals of $\lambda$.}" in lines
     assert not any("caption" in line for line in Table("a", "", "", ["Method"], [["AT"]]).latex().splitlines())
     assert [line for line in lines if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\bottomrule"]

@@ -97,6 +97,10 @@ def variant_of_eleven(workspace: Workspace) -> None:
     workspace.set("variants", ["a"], "params.yaml")
 
 
+def no_note(workspace: Workspace) -> None:
+    workspace.set("data", {"loader": "digits", "test_fraction": 0.2})
+
+
 def several(values: dict[str, object]) -> Change:
     def change(workspace: Workspace) -> None:
         for path, content in values.items():
@@ -167,7 +171,7 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
         "crop padding of the image's side",
         ("check", "digits"),
         value("classifier.crop_padding", 8),
-        "classifier.crop_padding = 8: digits has 8 pixels a side, expected fewer",
+        "digits / vanilla: classifier.crop_padding = 8, but there are 8 pixels a side: expected fewer",
     ),
     (
         "architecture of λ",
@@ -202,10 +206,33 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ),
     ("no radius", ("validate",), value("evaluation.threat_models", {}), "has no radius, expected at least one"),
     ("misspelt λ, all else up to date", ("validate",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
-    ("k above C", ("check", "digits"), value("alignment.classes_per_image", 20), "= 20 of the run 'oi': digits has 10"),
-    ("a variant's k above C", ("check", "digits"), variant_of_eleven, "image = 11 of the run 'a': digits has 10"),
+    (
+        "k above C",
+        ("check", "digits"),
+        value("alignment.classes_per_image", 20),
+        "oi: alignment.classes_per_image = 20",
+    ),
+    (
+        "k above C, by hand",
+        ("train", "digits", "cnn", "sbg"),
+        value("alignment.classes_per_image", 20),
+        "alignment.classes_per_image = 20, but there are 10 classes: expected at most as many, or all",
+    ),
+    (
+        "crops of nothing, by hand",
+        ("train", "digits", "cnn", "vanilla"),
+        value("classifier.crop_padding", 8),
+        "8 pixels a side",
+    ),
+    (
+        "far curve, by hand",
+        ("evaluate", "digits", "cnn", "sbg"),
+        value("evaluation.curve", {"L2": [9.0]}),
+        "curve.L2 = 9",
+    ),
+    ("no note, which dvc.yaml names", ("validate",), no_note, "data.note: missing"),
+    ("a variant's k above C", ("check", "digits"), variant_of_eleven, "digits / a: alignment.classes_per_image = 11"),
     ("side of an architecture", ("check", "digits"), value("archs", ["cnn", "vgg11"], "params.yaml"), "least 32x32"),
-    ("side of a variant's", ("check", "digits"), value("variant_archs", ["vgg11"], "params.yaml"), "of at least 32x32"),
     ("resolution of the U-Net", ("check", "digits"), value("diffusion.attention", [16]), "has no such resolution"),
     ("heads of the U-Net", ("check", "digits"), value("diffusion.channels", 33), "does not divide the 66 channels"),
     ("level to be trained", ("check", "digits"), value("distill.t", 3), "is not trained"),
@@ -321,3 +348,20 @@ def test_another_error_of_the_libraries_is_not_taken_for_it() -> None:
 
     with pytest.raises(RuntimeError, match="do not fit"):
         run_stage(command)
+
+
+def test_what_check_writes_is_the_same_for_all_values_that_fit(
+    chain: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whatever waits for it would run again; and what nothing trains is not looked at."""
+    workspace = chain.copy(tmp_path)
+    before = (tmp_path / "data/digits/checked.json").read_bytes()
+    workspace.set("alignment.classes_per_image", 7)
+    workspace.set("evaluation.threat_models", {"L2": [0.3]})
+    workspace.set("training_seed", 3, "params.yaml")
+    workspace.set("variant_archs", ["vgg11"], "params.yaml")
+    assert workspace.run(monkeypatch, "check", "digits") == 0
+    assert (tmp_path / "data/digits/checked.json").read_bytes() == before
+    nothing: dict[str, list[str]] = {"baselines": [], "realizations": [], "robust": [], "archs": ["vgg11"]}
+    several({**nothing, "noise_level_figures": ["digits"]})(workspace)
+    assert workspace.run(monkeypatch, "check", "digits") == 0

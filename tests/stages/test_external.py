@@ -217,16 +217,19 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(
         ("blind", "the model gives no gradient with respect to its images"),
     ],
 )
+@pytest.mark.usefixtures("two_threads")
 def test_what_the_attacks_would_refuse_stops_before_anything_is_trained(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, function: str, expected: str
 ) -> None:
     describe(workspace, **{"import": f"theirs_network:{function}", "weights": None})
-    assert workspace.run(monkeypatch, "check", "digits") == 1
+    assert workspace.run(monkeypatch, "check", "digits", "--external", "theirs") == 1
     assert expected in capfd.readouterr().err.splitlines()[-1]
 
 
-def test_networks_have_modules_of_the_same_names(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each finds its own helper, and nothing of them is left."""
+def test_networks_have_modules_of_the_same_names(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """Each finds its own helper, and what is doubtful about it is said."""
     folder = workspace.folder / "external"
     shutil.copytree(folder / "theirs", folder / "others")
     (folder / "others/theirs_blocks.py").write_text(dedent(BLOCKS).replace("head", "blocks"))
@@ -235,9 +238,13 @@ def test_networks_have_modules_of_the_same_names(workspace: Workspace, monkeypat
     theirs = {"import": "theirs_network:build", "weights": "weights.safetensors"}
     workspace.set("external", {"theirs": theirs, "others": theirs})
     workspace.set("externals", ["theirs", "others"], "params.yaml")
-    path = [*sys.path]
     assert workspace.run(monkeypatch, "check", "digits") == 0
-    assert sys.path == path and not {"theirs_network", "theirs_blocks"} & set(sys.modules)
+    said = capfd.readouterr().out
+    assert "digits / theirs: clean accuracy is " in said and "digits / others: can be attacked" in said
+    workspace.set("external_datasets", [], "params.yaml")
+    workspace.set("externals", [], "params.yaml")
+    assert workspace.run(monkeypatch, "check", "digits") == 0
+    assert not capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

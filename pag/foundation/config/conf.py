@@ -27,6 +27,12 @@ class Conf(Section):
     external: dict[str, Any] = Field({})  # networks of others by name: see external.py
 
     @model_validator(mode="after")
+    def _keys_of_dvc_are_there(self) -> "Conf":
+        if "note" not in self.data.model_fields_set:
+            raise ValueError("data.note: missing, expected a text or null: dvc.yaml names this key")
+        return self
+
+    @model_validator(mode="after")
     def _level_in_schedule(self) -> "Conf":
         if self.distill.t is not None and self.distill.t >= self.diffusion.timesteps:
             raise ValueError(
