@@ -84,7 +84,7 @@ VALUES: list[tuple[str, str, object, set[str]]] = [  # file, dotted key, new val
     (CONF, "external.theirs.import", "network:other", {"evaluate_external"}),
 ]
 EDITS = CODE | {f"{file}:{key}": stages | ANY for file, key, _, stages in VALUES}
-WHOLE = {"conf", PARAMETERS}  # deps that every change of a value is in
+WHOLE = {"conf", CONF, PARAMETERS}  # deps that every change of a value is in
 
 
 @pytest.fixture

@@ -56,14 +56,17 @@ def source_of(name: str) -> Path | None:
 
 
 def is_declared(group: str, file: str, key: str) -> bool:
-    """Whether a key, or a section that it is in, is among the params of a group of dvc.yaml, or the file as a whole."""
+    """Whether a key, or a section that it is in, is among the params of a group of dvc.yaml, or the file as a whole,
+    which may be a dep too."""
     parts = [part for word in RUNS[group][1:] for part in word.split("+")]
     item = dict(zip(STAGES[group]["matrix"], parts, strict=False))
 
     def filled(text: str) -> str:
-        return re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], text)
+        return re.sub(r"\$\{item\.(\w+)\}", lambda match: item.get(match[1], match[0]), text)
 
-    for entry in STAGES[group]["params"]:
+    if file in map(filled, STAGES[group]["deps"]):
+        return True
+    for entry in STAGES[group].get("params", []):
         declared = {"params.yaml": [entry]} if isinstance(entry, str) else entry
         for declared_file, keys in declared.items():
             if filled(declared_file) == file and (
