@@ -70,8 +70,8 @@ def main(name: str, source: str, image_size: int | None, allow_overlap: bool, al
     click.echo(f"{attacked} images under attack: standard errors of up to {50 / attacked**0.5:.0f} points")
     add_to_git(path)
     click.echo(
-        f"params.yaml says to run that (`git restore params.yaml && git rm -f {path}` takes it back; "
-        "commit both before `dvc exp run`). Now run:\n\n"
+        f"params.yaml says to run that (`git restore params.yaml && git rm -qf --cached --ignore-unmatch {path} && rm "
+        f"{path}` takes it back; commit both before `dvc exp run`). Now run:\n\n"
         "  dvc repro"
     )
 
