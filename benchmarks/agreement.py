@@ -1,4 +1,9 @@
-"""Does a GPU compute what the CPU computes? Logits, alignment loss and its gradients, robust flags."""
+"""Does a GPU compute what the CPU computes? Logits, alignment loss and its gradients, robust flags.
+
+`python -m benchmarks.agreement` says how far float32 is from float64 on one CPU: the yardstick for the gradients.
+"""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +45,36 @@ def agreement(device: torch.device, batch_size: int, attacked: int) -> dict[str,
 
 def _computed(robust: nn.Module, test: Split, device: torch.device, batch_size: int) -> tuple[Tensor, ...]:
     """Logits and alignment loss of an untrained ResNet-18, the loss's weight gradients; flags of `robust`."""
-    model, batch = build("rn18", NUM_CLASSES, (3, 32, 32), seed=0).to(device), random_batch(batch_size, 1, device)
-    logits = model.eval()(batch.images)
-    loss = torch.stack(list(Alignment(2.0)(model.train(), batch).values())).sum()
-    gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])
+    logits, loss, gradient = _alignment("rn18", batch_size, device, torch.float32)
     images, labels = test.unit().to(device), torch.from_numpy(test.labels).to(device)
     found = evaluate_autoattack(
         robust.to(device), images, labels, {"Linf": [EPS]}, batch_size=len(test), seed=0, budget=quick()
     )
-    return logits.detach().cpu(), loss.detach().cpu(), gradient.cpu(), found.by_norm["Linf"].radius.cpu() > EPS
+    return logits, loss, gradient, found.by_norm["Linf"].radius.cpu() > EPS
+
+
+def rounding(arch: str, batch_size: int) -> dict[str, float]:
+    """Relative differences of alignment loss and weight gradients between float32 and float64, on the CPU. Rounding
+    moves some of a ReLU's inputs across zero, where its derivative jumps; SiLU's is continuous."""
+    rounded, exact = (
+        _alignment(arch, batch_size, torch.device("cpu"), dtype) for dtype in (torch.float32, torch.float64)
+    )
+    return {
+        "loss": float((rounded[1] - exact[1]).abs() / exact[1].abs()),
+        "gradient": float((rounded[2] - exact[2]).norm() / exact[2].norm()),
+    }
+
+
+def _alignment(arch: str, batch_size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits and alignment loss of an untrained network, and the loss's weight gradients in a row."""
+    model, batch = build(arch, NUM_CLASSES, (3, 32, 32), seed=0).to(device, dtype), random_batch(batch_size, 1, device)
+    batch = replace(batch, images=batch.images.to(dtype))
+    logits = model.eval()(batch.images)
+    loss = torch.stack(list(Alignment(2.0)(model.train(), batch).values())).sum()
+    gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])
+    return logits.detach().cpu(), loss.detach().cpu(), gradient.cpu()
+
+
+if __name__ == "__main__":
+    for arch in ("rn18", "rn18-silu"):
+        print(arch, rounding(arch, batch_size=64))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import gpu
-from benchmarks.agreement import agreement
+from benchmarks.agreement import agreement, rounding
 from pag.foundation.config.conf import load_conf
 from pag.foundation.config.diffusion import DiffusionConfig
 from stages.shared.device import best_device
@@ -95,3 +95,9 @@ def test_a_device_agrees_with_itself() -> None:
     assert found["loss"] <= 1e-4
     assert found["gradient"] <= 1e-3
     assert found["equal_flags"] == found["attacked"] == 10
+
+
+def test_float32_rounds_gradients_through_relu_more_than_through_silu() -> None:
+    relu, silu = (rounding(arch, batch_size=4) for arch in ("rn8", "rn8-silu"))
+    assert 0 < silu["gradient"] < 1e-5 < relu["gradient"] < 1e-2
+    assert max(relu["loss"], silu["loss"]) < 1e-4
