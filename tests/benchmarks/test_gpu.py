@@ -98,6 +98,6 @@ def test_a_device_agrees_with_itself() -> None:
 
 
 def test_float32_rounds_gradients_through_relu_more_than_through_silu() -> None:
-    relu, silu = (rounding(arch, batch_size=4) for arch in ("rn8", "rn8-silu"))
-    assert 0 < silu["gradient"] < 1e-5 < relu["gradient"] < 1e-2
+    relu, silu = (rounding(arch, batch_size=64) for arch in ("rn8", "rn8-silu"))
+    assert 0 < silu["gradient"] < 2e-5 < relu["gradient"] < 1e-2
     assert max(relu["loss"], silu["loss"]) < 1e-4
