@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
@@ -138,20 +138,49 @@ def check(model: type[Model], content: Any, source: str) -> Model:
 def _first_problem(error: ValidationError, model: type[Section]) -> str:
     # a misspelt key is also a missing one: say how it was spelt
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    key = ".".join(part if isinstance(part, str) else _shown(part) for part in problem["loc"])
+    location = _location(problem)
+    key = ".".join(part if isinstance(part, str) else _shown(part) for part in location)
     if problem["type"] == "extra_forbidden":
         *parents, unknown = problem["loc"]
         return f"unknown key '{key}'{nearest(str(unknown), _keys(model, parents))}"
-    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{key}: missing"
-    if problem["type"] == "model_type":
-        return f"{key + ': ' if key else ''}expected keys with values (got {_shown(problem['input'])})"
     if problem["type"] == "value_error":  # of a whole section; the message begins with the key in it
+        message = _message(problem)
         return f"{key}.{message}" if key else message
-    if isinstance(problem["input"], str) and _may_be_null(model, problem["loc"]):
+    # what may be a number or a word has an error of each: "expected 'all' or a whole number"
+    messages = [_message(each) for each in reversed(error.errors()) if _location(each) == location]
+    message = " or ".join(messages).replace(" or expected ", " or ")
+    if key and isinstance(problem["input"], str) and _may_be_null(model, problem["loc"]):
         message += ", or null"  # `all`, `none` and the like
-    return f"{key}: {message} (got {_shown(problem['input'])})" if key else message
+    return f"{key + ': ' if key else ''}{message} (got {_shown(problem['input'])})"
+
+
+EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "keys with values",
+    "model_type": "keys with values",
+    "literal_error": "{expected}",
+    "too_short": "at least {min_length} of them",
+    "string_pattern_mismatch": "text that matches {pattern}",
+}
+
+
+def _message(problem: ErrorDetails) -> str:
+    """What was expected, in the words of all other messages."""
+    if problem["type"] in EXPECTED:
+        return "expected " + EXPECTED[problem["type"]].format(**problem.get("ctx", {}))
+    return problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+
+
+def _location(problem: ErrorDetails) -> tuple[int | str, ...]:
+    """Without pydantic's notes on which of several types was tried, or that a key is meant: those have a bracket."""
+    return tuple(part for part in problem["loc"] if not (isinstance(part, str) and "[" in part))
 
 
 def _shown(value: Any) -> str:
