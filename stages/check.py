@@ -14,6 +14,7 @@ import click
 import torch
 
 from pag.classifiers import build
+from pag.diffusion.checkpoint import convert
 from pag.diffusion.model.schedule import gradient_t
 from pag.diffusion.model.unet import build_unet
 from pag.evaluation.external import try_external
@@ -84,10 +85,11 @@ def radii(conf: Conf) -> Iterator[tuple[str, Norm, float]]:
 
 
 def require_distillable(images: ImageDataset, conf: Conf) -> None:
-    """Refuse a noise level of the gradients that is none of the diffusion model's, and a U-Net that cannot take the
-    images; whether a network of others fits, its conversion says."""
+    """Refuse a noise level of the gradients that is none of the diffusion model's, a U-Net that cannot take the images
+    and a checkpoint that cannot be converted."""
     gradient_t(conf.diffusion, conf.distill.t)
     if conf.diffusion.checkpoint is not None:
+        convert(conf.diffusion, images)
         return
     channels, side, _ = images.image_shape
     with torch.device("meta"):

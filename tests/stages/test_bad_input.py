@@ -236,6 +236,12 @@ CASES: list[tuple[str, tuple[str, ...], Change, str]] = [
     ("resolution of the U-Net", ("check", "digits"), value("diffusion.attention", [16]), "has no such resolution"),
     ("heads of the U-Net", ("check", "digits"), value("diffusion.channels", 33), "does not divide the 66 channels"),
     ("level to be trained", ("check", "digits"), value("distill.t", 3), "is not trained"),
+    (
+        "checkpoint that is not there",
+        ("check", "digits"),
+        value("diffusion.checkpoint", {"path": "none.pt", "sha256": 64 * "0"}),
+        "diffusion.checkpoint.path: there is no file",
+    ),
     ("misspelt λ", ("report",), value("lamda", 1.0, "params.yaml"), "did you mean 'lambda'?"),
     ("no images", ("train_diffusion", "digits"), delete("data/digits/images"), "is missing: run `dvc repro`"),
     ("no diffusion", ("distill_sbg", "digits"), delete("data/digits/diffusion"), "is missing: run `dvc repro`"),
@@ -365,3 +371,15 @@ def test_what_check_writes_is_the_same_for_all_values_that_fit(
     nothing: dict[str, list[str]] = {"baselines": [], "realizations": [], "robust": [], "archs": ["vgg11"]}
     several({**nothing, "noise_level_figures": ["digits"]})(workspace)
     assert workspace.run(monkeypatch, "check", "digits") == 0
+
+
+def test_check_looks_at_variants_where_they_run_alone(
+    chain: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = chain.copy(tmp_path)
+    variant_of_eleven(workspace)
+    several({"datasets": ["digits", "mnist"], "variant_datasets": ["mnist"]})(workspace)
+    assert workspace.run(monkeypatch, "check", "digits") == 0
+    workspace.set("variant_datasets", ["mnist", "digits"], "params.yaml")
+    assert workspace.run(monkeypatch, "check", "digits") == 1
+    assert "digits / a: alignment.classes_per_image = 11" in capsys.readouterr().err
