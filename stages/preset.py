@@ -44,7 +44,7 @@ NOTHING: dict[str, Any] = {
     "point_sets": [],
     "noise_level_figures": [],
 }
-STOP = "--no-such-experiment"  # DVC refuses it; nothing at all would make it run params.yaml as it is
+STOP = "no-such-experiment"  # DVC refuses it in a line; nothing at all would make it run params.yaml as it is
 WORD = re.compile(r"[\w.+-]+")
 
 

@@ -190,14 +190,15 @@ def test_what_is_no_experiment_stops_dvc_too(
     words: list[str],
     expected: str,
 ) -> None:
-    from dvc.cli import DvcParserError, parse_args
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
 
     assert workspace.run(monkeypatch, "preset", *words) == 1
     printed = capsys.readouterr()
     assert expected in printed.err
     assert printed.out.strip() == STOP
-    with pytest.raises(DvcParserError):
-        parse_args(["exp", "run", *printed.out.split()])
+    with pytest.raises(DvcException, match=f"'{STOP}' does not exist as an output or a stage name"):
+        Repo(ROOT).stage.collect_granular(STOP)
 
 
 def test_the_list_has_a_line_for_every_preset(
