@@ -35,8 +35,12 @@ class Group:
     tables: tuple[Table, ...]
 
     @property
+    def short(self) -> str:
+        return f"{self.dataset} / {self.arch}"
+
+    @property
     def title(self) -> str:
-        return f"{self.dataset} / {self.arch}" + (f" ({self.note})" if self.note else "")
+        return self.short + (f" ({self.note})" if self.note else "")
 
     @property
     def name(self) -> str:
@@ -80,6 +84,15 @@ class Content:
             f"{classifier.batch_size}; {classes} target class{'' if classes == 1 else 'es'} per image; stored "
             f"directions of {conf.distill.bits} bits a value."
         )
+
+    @property
+    def remarks(self) -> list[str]:
+        """What must stand beside the claims' outcomes, once for all of them."""
+        groups: dict[str, list[str]] = {}
+        for finding in self.findings:
+            if finding.note and finding.group not in groups.setdefault(finding.note, []):
+                groups[finding.note].append(finding.group)
+        return [f"Everything on {', '.join(names)}: {note}." for note, names in groups.items()]
 
     @property
     def certainty(self) -> list[str]:

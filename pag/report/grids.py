@@ -65,7 +65,8 @@ def targets_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> 
         [image_tile(grid.images[i]), *(image_tile(panel.grid.pictures[i, target]) for panel in panels)]
         for i, target in enumerate(targets)
     ]
-    labels = [f"{names[label]} →\n{names[target]}" for label, target in zip(grid.labels, targets, strict=False)]
+    pairs = [(names[label], names[target]) for label, target in zip(grid.labels, targets, strict=False)]
+    labels = [line if len(line := f"{a} → {b}") <= NAME_LENGTH else f"{a} →\n{b}" for a, b in pairs]
     high = len(rows) // across
     with house_style():
         blocks = [mosaic(rows[i::across][:high], [None] * high, (0,), LARGE_TILE) for i in range(across)]

@@ -24,6 +24,7 @@ class Finding:
 
     claim: Claim
     group: str
+    note: str  # what must stand beside it, e.g. "JPEG copy"; empty: nothing
     outcome: Outcome
     checks: tuple[Check, ...]
     missing: str | None  # what a claim that was not tested would need
@@ -31,7 +32,11 @@ class Finding:
 
 def judge(scores: pd.DataFrame) -> list[Finding]:
     """Every claim on every group of the table of scores, in the order of the claims."""
-    return [_finding(entry, name, group) for entry in CLAIMS for name, group in _groups(scores, entry.scope)]
+    return [
+        Finding(entry, name, "; ".join(group["note"].dropna().unique()), *_outcome(entry, group))
+        for entry in CLAIMS
+        for name, group in _groups(scores, entry.scope)
+    ]
 
 
 def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]]:
@@ -41,28 +46,26 @@ def _groups(scores: pd.DataFrame, scope: Scope) -> list[tuple[str, pd.DataFrame]
     keys = ["dataset"] if scope == "dataset" else ["dataset", "arch"]
     groups = []
     for key, group in images.groupby(keys, sort=False):
-        marks = "; ".join(group["note"].dropna().unique())
-        name = "/".join(map(str, key)) + (f" ({marks})" if marks else "")
         chosen = (group["run"] == "main") | group["replica"]
         if scope == "sweep":
             chosen = group["run"].isin(["main", "sweep"])
         if scope == "penalties":
             chosen |= (group["run"] == "other") & (group["method"] == "gradnorm")
-        groups.append((name, group[chosen]))
+        groups.append(("/".join(map(str, key)), group[chosen]))
     return groups
 
 
-def _finding(entry: Claim, group: str, scores: pd.DataFrame) -> Finding:
+def _outcome(entry: Claim, scores: pd.DataFrame) -> tuple[Outcome, tuple[Check, ...], str | None]:
+    """Outcome, checks, and what a claim that was not tested would need."""
     if (scores["attack"] == QUICK).any():
-        return Finding(entry, group, "not tested here", (), "the standard AutoAttack: a quick attack proves nothing")
+        return "not tested here", (), "the standard AutoAttack: a quick attack proves nothing"
     try:
-        checks = entry.checks(scores)
+        checks = tuple(entry.checks(scores))
     except NotTested as missing:
-        return Finding(entry, group, "not tested here", (), str(missing))
+        return "not tested here", (), str(missing)
     verdicts = {check.verdict for check in checks}
     if "no" in verdicts:
-        return Finding(entry, group, "does not hold", tuple(checks), None)
+        return "does not hold", checks, None
     if "not judged" in verdicts:
-        needed = "a classifier above chance level to compare with"
-        return Finding(entry, group, "not tested here", tuple(checks), needed)
-    return Finding(entry, group, "undecided" if "undecided" in verdicts else "holds", tuple(checks), None)
+        return "not tested here", checks, "a classifier above chance level to compare with"
+    return "undecided" if "undecided" in verdicts else "holds", checks, None

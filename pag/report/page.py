@@ -93,9 +93,10 @@ def _table(table: Table, heading: str) -> list[str]:
 
 
 def _claims(content: Content) -> str:
-    lines = ["## Claims", "", "|  | Claim | Outcome |", "| :-- | :-- | :-- |"]
+    remarks = [line for remark in content.remarks for line in (remark, "")]
+    lines = ["## Claims", "", *remarks, "|  | Claim | Outcome |", "| :-- | :-- | :-- |"]
     for claim in content.claims:
-        outcomes = [f"{finding.group}: **{finding.outcome}**" for finding in content.of(claim)]
+        outcomes = [f"**{finding.outcome}** on {finding.group}" for finding in content.of(claim)]
         lines.append(f"| {claim.number} | {claim.statement} | {'; '.join(outcomes) or '**not tested here**'} |")
     for words in content.certainty:
         lines += ["", words]
@@ -109,7 +110,7 @@ def _claims(content: Content) -> str:
 def _finding(finding: Finding) -> list[str]:
     missing = f" (missing: {finding.missing})" if finding.missing else ""
     checks = [f"- {check.verdict} — {check.text}" for check in finding.checks]
-    return [f"**{finding.group}: {finding.outcome}**{missing}", *([""] if checks else []), *checks]
+    return [f"**{finding.outcome}** on {finding.group}{missing}", *([""] if checks else []), *checks]
 
 
 def _figures(dataset: str, shown: Sequence[Illustration]) -> str:

@@ -170,12 +170,12 @@ def test_methods_differ_in_colour_or_marker():
 def test_the_picture_of_targets_shows_the_class_after_the_images_own():
     pictures = np.zeros((5, 3, 1, 4, 4))
     pictures[range(5), [1, 2, 0, 1, 2]] = np.linspace(0.1, 0.9, 5)[:, None, None, None]
-    grid = arrays.ClassGrid(np.ones((5, 1, 4, 4)), np.array([0, 1, 2, 0, 1]), pictures, ("a", "b", "c"))
+    grid = arrays.ClassGrid(np.ones((5, 1, 4, 4)), np.array([0, 1, 2, 0, 1]), pictures, ("a", "b", "long name"))
     figure = targets_figure("digits", "cnn", 3.0, [Panel("Vanilla", grid), Panel("SBG", grid)])
     left, right = figure.axes  # two images a row, so the fifth is left out
     assert [tick.get_text() for tick in left.get_xticklabels()] == ["input", "Vanilla", "SBG"]
-    assert [tick.get_text() for tick in left.get_yticklabels()] == ["a →\nb", "c →\na"]
-    assert [tick.get_text() for tick in right.get_yticklabels()] == ["b →\nc", "a →\nb"]
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["a → b", "long name →\na"]
+    assert [tick.get_text() for tick in right.get_yticklabels()] == ["b →\nlong name", "a → b"]
     shown = right.images[0].get_array()[:, :, 0]
     centres = [int(y) for y in right.get_yticks()], [int(x) for x in right.get_xticks()]
     values = shown[np.ix_(*centres)].ravel().tolist()
