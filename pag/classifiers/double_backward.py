@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from pag.foundation.global_batch import projections_by_x
+
 aten = torch.ops.aten
 
 
@@ -161,7 +163,7 @@ class _BatchNormInputGradient(torch.autograd.Function):
         """The derivatives of h = ⟨v, gx⟩ = (γ/σ)·S, with S = ⟨v, P gy⟩ and ∂x̂/∂x = P/σ, ∂σ/∂x = x̂/n.
 
         ∂h/∂gy = (γ/σ)·P v,  ∂h/∂γ = S/σ,
-        ∂h/∂x = −(γ/σ²)·(mean(gy·x̂)·P v + mean(v·x̂)·P gy + x̂·S/n), which is linear in v, gy and x channel by channel.
+        ∂h/∂x as in `projections_by_x`.
         """
         gy, x, weight, mean, inv_std, gy_x, gy_1 = ctx.saved_tensors
         d_gy, v_x, v_1 = aten.native_batch_norm_backward(
@@ -173,18 +175,8 @@ class _BatchNormInputGradient(torch.autograd.Function):
             v, gy, weight, None, None, gy_mean, torch.ones_like(mean), True, ctx.eps, [False, True, False]
         )  # Σ v·(gy − mean(gy)): the kernel reads both tensors once and writes none
         S = v_gy - n * a * b
-
-        scale = -weight * inv_std.square()
-        of_x = scale * inv_std * (S / n - 2 * a * b)
-        constant = -scale * (b * v_mean + a * gy_mean) - of_x * mean
-        d_x = torch.addcmul(_per_channel(constant, x), v, _per_channel(scale * b, x))
-        d_x = d_x.addcmul_(gy, _per_channel(scale * a, x)).addcmul_(x, _per_channel(of_x, x))
-        return d_gy, d_x.to(x.dtype), S * inv_std, None, None, None
-
-
-def _per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """(C,) → (1, C, 1, …), to broadcast against `like` (B, C, …)."""
-    return values.view(1, -1, *[1] * (like.ndim - 2))
+        d_x = projections_by_x(v, gy, x, weight, mean, inv_std, (a, v_mean), (b, gy_mean), S / n)
+        return d_gy, d_x, S * inv_std, None, None, None
 
 
 def _relu(input: Tensor, inplace: bool = False) -> Tensor:

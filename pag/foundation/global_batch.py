@@ -69,12 +69,10 @@ class _Normalization(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, n: int, eps: float) -> tuple[Tensor, ...]:
-        own = x.numel() // x.shape[1]
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # the statistics have their precision
-        own_mean, own_variance = torch.batch_norm_update_stats(values, None, None, 0.0)
-        mean = _sum(own * own_mean) / n
-        # around the common mean: Chan, Golub and LeVeque 1983, equation 2.1
-        variance = _sum(own * (own_variance + (own_mean - mean).square())) / n
+        of_channel = [0, *range(2, x.ndim)]
+        mean = _sum(values.sum(of_channel)) / n
+        variance = _sum((values - _per_channel(mean, x)).square().sum(of_channel)) / n
         y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
         ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
         ctx.n = n
@@ -110,13 +108,25 @@ class _NormalizationInputGradient(torch.autograd.Function):
         v_gy, _ = _sums(v, gy, gy_mean, torch.ones_like(mean))
         own_S = v_gy - b * v_x
         a, v_mean, S_mean = _sum(torch.stack([v_x, v_1, own_S])) / ctx.n
-        scale = -weight * inv_std.square()
-        of_x = scale * inv_std * (S_mean - 2 * a * b)
-        constant = -scale * (b * v_mean + a * gy_mean) - of_x * mean
-        d_x = _per_channel(constant, x) + v * _per_channel(scale * b, x)
-        d_x = d_x.addcmul_(gy, _per_channel(scale * a, x)).addcmul_(x, _per_channel(of_x, x))
+        d_x = projections_by_x(v, gy, x, weight, mean, inv_std, (a, v_mean), (b, gy_mean), S_mean)
         d_gy = _projected(v, x, weight, mean, inv_std, a, v_mean)
-        return d_gy, d_x.to(x.dtype), (own_S * inv_std).to(weight), None, None, None
+        return d_gy, d_x, (own_S * inv_std).to(weight), None, None, None
+
+
+def projections_by_x(
+    v: Tensor, gy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inv_std: Tensor, of_v: tuple[Tensor, Tensor],
+    of_gy: tuple[Tensor, Tensor], S_mean: Tensor,
+) -> Tensor:  # fmt: skip
+    """∂/∂x of ⟨v, gx⟩ = (γ/σ)·S with S = ⟨v, P gy⟩: −(γ/σ²)·(mean(gy·x̂)·P v + mean(v·x̂)·P gy + x̂·mean S).
+
+    Linear in v, gy and x channel by channel. of_v, of_gy: the means of v·x̂ and v, of gy·x̂ and gy, over the batch.
+    """
+    (a, v_mean), (b, gy_mean) = of_v, of_gy
+    scale = -weight * inv_std.square()
+    of_x = scale * inv_std * (S_mean - 2 * a * b)
+    constant = -scale * (b * v_mean + a * gy_mean) - of_x * mean
+    d_x = torch.addcmul(_per_channel(constant, x), v, _per_channel(scale * b, x))
+    return d_x.addcmul_(gy, _per_channel(scale * a, x)).addcmul_(x, _per_channel(of_x, x)).to(x.dtype)
 
 
 def _sum(x: Tensor) -> Tensor:
