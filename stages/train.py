@@ -3,10 +3,10 @@
     python -m stages.train digits cnn vanilla
     python -m stages.train digits cnn at-l2+sbg
     python -m stages.train digits cnn lambda-0-5
-
-The rooms of the objectives and of the gradient store are imported where a run needs them: a group of runs in dvc.yaml
-depends on what its runs load and on nothing else (tests/pipeline holds it).
 """
+
+# The rooms of the objectives and of the gradient store are imported where a run needs them: a group of runs in dvc.yaml
+# depends on what its runs load and on nothing else (tests/pipeline holds it).
 
 import csv
 from pathlib import Path
