@@ -1,8 +1,10 @@
 """train: one classifier, by whatever method the run names; weights, curve and timings out.
 
-python -m stages.train digits cnn vanilla
-python -m stages.train digits cnn at-l2+sbg
-python -m stages.train digits cnn lambda-0-5
+For instance:
+
+    python -m stages.train digits cnn vanilla
+    python -m stages.train digits cnn at-l2+sbg
+    python -m stages.train digits cnn lambda-0-5
 """
 
 # The rooms of the objectives and of the gradient store are imported where a run needs them: a group of runs in dvc.yaml
