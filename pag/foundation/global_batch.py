@@ -72,7 +72,7 @@ class _Normalization(torch.autograd.Function):
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # the statistics have their precision
         of_channel = [0, *range(2, x.ndim)]
         mean = _sum(values.sum(of_channel)) / n
-        variance = _sum((values - _per_channel(mean, x)).square().sum(of_channel)) / n
+        variance = _sum((values - _per_channel(mean, x)).square_().sum(of_channel)) / n
         y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
         ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
         ctx.n = n
