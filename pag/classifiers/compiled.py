@@ -30,7 +30,7 @@ def partly_compiled(model: nn.Module) -> bool:
     return any(isinstance(part, OptimizedModule) or part._compiled_call_impl is not None for part in whole.modules())
 
 
-@functools.lru_cache(maxsize=2)  # in training and in evaluation
+@functools.lru_cache(maxsize=8)  # a few models, each in training and in evaluation
 def _compiled(
     function: Differentiable, model: nn.Module, training: bool, **options: Any
 ) -> Callable[..., tuple[Tensor, ...]]:

@@ -40,9 +40,15 @@ def input_gradients(logits: Tensor, images: Tensor, target_classes: Tensor, grad
         (B, k, …) gradients that carry a graph to the parameters. One backward pass serves all samples, since the sum
         over the batch separates (but for BatchNorm's statistics). The k passes share the one forward; they are not
         vectorised, because a batch already fills the device, and the custom double backward is the larger gain.
+
+    Raises ValueError in one line where the logits do not depend on the images.
     """
-    scores = class_scores(logits, target_classes, gradient_of)
-    rows = [torch.autograd.grad(score.sum(), images, create_graph=True)[0] for score in scores.unbind(1)]
+    rows = []
+    for score in class_scores(logits, target_classes, gradient_of).unbind(1):
+        (row,) = torch.autograd.grad(score.sum(), images, create_graph=True, allow_unused=True)
+        if row is None:
+            raise ValueError("the model gives its images no gradient: expected logits without .detach() on the way")
+        rows.append(row)
     return torch.stack(rows, dim=1)
 
 

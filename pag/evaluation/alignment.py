@@ -30,10 +30,13 @@ def gradients_by_class(
 ) -> Iterator[Tensor]:
     """∇_x of the score of each of the first `num_classes` classes, (B, C, H, W) each, of any scale, in eval mode.
 
-    One forward pass, and one class at a time: the memory does not grow with the number of classes.
+    One forward pass, and one class at a time: the memory does not grow with the number of classes. What torch.compile
+    compiled runs as it was written: its backward pass gives back what a second one would need.
     """
     model.eval()
     images = images.detach().requires_grad_()
     target_classes = torch.arange(num_classes, device=images.device).expand(len(images), -1)
-    for score in class_scores(model(images), target_classes, gradient_of).unbind(1):
+    with torch.compiler.set_stance("force_eager"):
+        logits = model(images)
+    for score in class_scores(logits, target_classes, gradient_of).unbind(1):
         yield torch.autograd.grad(score.sum(), images, retain_graph=True)[0]

@@ -11,10 +11,12 @@ from pag.foundation.config.conf import load_conf
 from pag.foundation.config.params import load_params
 from pag.foundation.config.section import ConfigError, read_yaml
 from pag.foundation.config.toy import load_toy
+from pag.foundation.config.training import MethodsConfig
 
 ROOT = Path(__file__).parents[2]
 DIGITS = read_yaml(ROOT / "conf/digits.yaml")
 CONFS = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml") if path.stem != "toy")
+OPTIONAL = {name for name, field in MethodsConfig.model_fields.items() if not field.is_required()}
 
 
 @pytest.mark.parametrize("dataset", CONFS)
@@ -30,7 +32,7 @@ def test_params_and_toy_load() -> None:
 
 def test_all_confs_have_the_same_sections_and_methods_but_for_the_controls() -> None:
     shapes = {
-        name: (set(content), set(content["methods"]) - {"gradnorm", "noise"})
+        name: (set(content), set(content["methods"]) - OPTIONAL)
         for name in CONFS
         for content in [read_yaml(ROOT / "conf" / f"{name}.yaml")]
     }

@@ -15,6 +15,7 @@ from pag.foundation.artifacts import load_json
 from pag.report.content import Content, content_of
 from pag.report.page import write_report
 from pag.report.results import read_results
+from pag.report.rules import CLAIMS
 from pag.report.web import page as web
 from pag.report.web.charts import _over_radius
 from pag.report.web.page import web_page
@@ -74,7 +75,7 @@ def test_the_page_works_in_a_browser(page) -> None:
     # no sideways scrolling, with everything opened
     page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") == 400
-    assert page.locator("#claims details").count() == 10
+    assert page.locator("#claims details").count() == len(CLAIMS)
     assert "must be above" in page.locator("#claims").inner_text()
 
     # tables sort, by the number that a cell begins with, and by the time that it means

@@ -196,6 +196,11 @@ class Linear(nn.Module):
         return images.flatten(1) @ self.weight.T
 
 
+class Detached(Linear):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.detach())
+
+
 def pixels(count: int = 2) -> Tensor:
     return torch.rand(count, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 
@@ -295,6 +300,7 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
         ),
         ({"model": lambda x: x.flatten(1)[:, :1]}, r"the model returns \(2, 1\): expected logits .* two classes"),
         ({"model": lambda x: x.detach().flatten(1)}, "the model gives no gradient: return logits without"),
+        ({"model": Detached()}, "the model gives its images no gradient"),
         ({"labels": torch.tensor([0j, 1])}, r"labels are torch.complex64 of shape \(2,\): expected integers"),
         ({"model": "rn18"}, "the model is a str: expected a module or a function of images"),
         ({"model": lambda x: (x.flatten(1),)}, r"the model returns tuple: expected logits \(B, C\)"),
@@ -432,3 +438,19 @@ def test_fused_attention_has_a_second_derivative_in_the_loss() -> None:
         assert weight.grad is not None
         assert weight.grad[at].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5, abs=1e-9)
         weight.data[at] += step
+
+
+@pytest.mark.parametrize("compiled", ["the whole", "in place", "a part"])
+def test_a_compiled_model_is_measured_as_it_was_written(compiled: str) -> None:
+    """Its own backward pass runs once, and there is one for every class."""
+    generator = torch.Generator().manual_seed(2)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.SiLU(), nn.Linear(16, 10))
+    images, directions = (torch.rand(4, *shape, generator=generator) for shape in ((1, 8, 8), (10, 1, 8, 8)))
+    expected = pag.measure_alignment(model, images, directions)
+    classifier: nn.Module = torch.compile(model)  # type: ignore[assignment]
+    if compiled == "in place":
+        model.compile()
+        classifier = model
+    elif compiled == "a part":
+        classifier = nn.Sequential(classifier, nn.Identity())
+    assert pag.measure_alignment(classifier, images, directions) == pytest.approx(expected, abs=1e-6)

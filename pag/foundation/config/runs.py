@@ -133,7 +133,7 @@ def run_of(name: str, dataset: str, arch: str, params: Params, conf: Conf) -> Ru
         alignment = conf.alignment.model_copy(
             update={key: value for key, value in changed.items() if value is not None}
         )
-    if variant.method in ("gradnorm", "noise") and getattr(conf.methods, variant.method) is None and penalty is None:
+    if variant.method in get_args(Baseline) and conf.methods.of(variant.method) is None and penalty is None:  # type: ignore[arg-type]
         raise ConfigError(f"conf/{dataset}.yaml: methods.{variant.method}: missing, the run '{name}' needs it")
     if variant.method == "gradnorm" and penalty is None and conf.methods.gradnorm is not None:
         penalty = conf.methods.gradnorm.weight
