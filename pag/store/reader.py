@@ -66,7 +66,7 @@ class GradientStore:
         expect: Mapping[str, Any] | None = None,
         max_resident_bytes: int = MAX_RESIDENT_BYTES,
         *,
-        cache: Path | None = None,
+        cache: str | Path | None = None,
         max_cached_bytes: int | None = None,
     ) -> "GradientStore":
         """The store at `path`: a folder, or an address in object storage (s3://…).

@@ -43,13 +43,17 @@ def default_cache() -> Path:
 class Remote:
     """The files of the store at `url`, and the folder that their copies go to."""
 
-    def __init__(self, url: str, cache: Path | None = None, max_cached_bytes: int | None = None) -> None:
+    def __init__(self, url: str, cache: str | Path | None = None, max_cached_bytes: int | None = None) -> None:
         """max_cached_bytes: of all copied shards; None: as many as the disk has room for."""
         self.url, self.max_cached_bytes = url.rstrip("/"), max_cached_bytes
         record = self.read(GROUP)
-        self.folder = (cache or default_cache()) / hashlib.sha256(record).hexdigest()[:16]
-        if not (self.folder / GROUP).exists():
-            write_bytes(self.folder / GROUP, record)
+        cache = default_cache() if cache is None else Path(cache)
+        self.folder = cache / hashlib.sha256(record).hexdigest()[:16]
+        try:
+            if not (self.folder / GROUP).exists():
+                write_bytes(self.folder / GROUP, record)
+        except OSError as error:
+            raise ArtifactError(f"cache {cache}: copies cannot be written there ({error.strerror})") from error
 
     def record(self, expect: Mapping[str, Any] | None) -> Record:
         """The store's record; its files are not looked at. Raises ArtifactError as `load_record` does."""
@@ -66,9 +70,20 @@ class Remote:
             return files.cat_file(f"{root}/{name}")
 
     def read_ranges(self, names: list[str], starts: list[int], length: int) -> list[bytes]:
+        """Raises ArtifactError in one line for a file that cannot be read, and for more bytes than were asked for."""
         with self._one_line(names[0]) as (files, root):
             ends = [start + length for start in starts]
-            return files.cat_ranges([f"{root}/{name}" for name in names], starts, ends, on_error="raise")
+            found = files.cat_ranges([f"{root}/{name}" for name in names], starts, ends, on_error="return")
+        for name, content in zip(names, found, strict=True):
+            with self._one_line(name):
+                if isinstance(content, Exception):
+                    raise content
+            if len(content) > length:
+                raise ArtifactError(
+                    f"{self.url}: its server sends whole files where {length} bytes are asked for: "
+                    "leave room for copies (cache, max_cached_bytes) or serve the store otherwise"
+                )
+        return found
 
     def copy(self, name: str, record: Record) -> Path:
         """The file `name`, here and as it was recorded. Other processes of this machine wait for a copy."""

@@ -170,3 +170,29 @@ def test_copies_go_to_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert default_cache() == tmp_path / "home/.cache/pag/stores"
+
+
+def test_a_shard_that_is_not_there_is_named(tmp_path: Path, bucket) -> None:
+    upload(write(tmp_path / "store", make_gradients(SQUARE)), bucket)
+    bucket.rm(f"/bucket/sbg.zarr/{SHARD}")
+    store = GradientStore.open(URL, cache=str(tmp_path / "cache"), max_cached_bytes=0)
+    assert store.read_all_classes([0]).any()
+    with pytest.raises(ArtifactError, match=rf"^{URL} has no {SHARD}: expected the address of a whole gradient store$"):
+        store.read_all_classes([0, store.layout.images_per_shard])
+
+
+def test_a_server_that_ignores_ranges_is_not_taken_for_damage(
+    tmp_path: Path, bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(write(tmp_path / "store", make_gradients(SQUARE)), bucket)
+    store = GradientStore.open(URL, cache=tmp_path / "cache", max_cached_bytes=0)
+    monkeypatch.setattr(type(bucket), "cat_ranges", lambda self, paths, *_, **__: [self.cat_file(p) for p in paths])
+    with pytest.raises(ArtifactError, match=rf"^{URL}: its server sends whole files where \d+ bytes are asked for"):
+        store.read_all_classes([0])
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, bucket) -> None:
+    upload(write(tmp_path / "store", make_gradients(SQUARE)), bucket)
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match=rf"^cache {tmp_path}/file: copies cannot be written there \("):
+        GradientStore.open(URL, cache=tmp_path / "file")
