@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # A preset on a SLURM cluster: one experiment, or an array of them over λ and training seeds, on one node or several.
 #
-#   sbatch docs/slurm.sh table1
-#   sbatch --array=0-8 docs/slurm.sh table1                              # LAMBDAS × SEEDS: index = λ · seeds + seed
-#   LAMBDAS="0.5 1" SEEDS="0 1 2" sbatch --array=0-5 docs/slurm.sh table1
-#   sbatch --nodes=2 --gpus-per-node=8 docs/slurm.sh table1              # heavy stages in 16 processes
+#   sbatch --gpus=1 docs/slurm.sh table1
+#   sbatch --gpus=1 --array=0-8 --dependency=afterok:JOB docs/slurm.sh table1   # LAMBDAS × SEEDS: index = λ · seeds + seed
+#   LAMBDAS="0.5 1" SEEDS="0 1 2" sbatch --gpus=1 --array=0-5 --dependency=afterok:JOB docs/slurm.sh table1
+#   sbatch --nodes=2 --gpus-per-node=8 docs/slurm.sh table1                     # heavy stages in 16 processes
 #
 # To be submitted from the root of a clone that all nodes see, with `dvc` and `torchrun` on the PATH. Each experiment
-# runs in a temporary copy (`dvc exp run --temp`); `dvc exp show` has all of them. 60 s before a job's end SIGTERM comes:
-# the running stage saves its state, the job goes back into the queue, and its next start goes on from there.
+# runs in a temporary copy (`dvc exp run --temp`); `dvc exp show` has all of them. An array waits for JOB, the first
+# line's: what does not depend on λ (diffusion model, gradients, baselines of a seed) is then in DVC's run cache, where
+# every task would compute it for itself otherwise. A task whose experiment is there already ends at once.
+# 60 s before a job's time is up SIGTERM comes (at preemption, where the partition has a GraceTime): the running stage
+# saves its state, the job goes back into the queue, and its next start goes on from there.
 #SBATCH --job-name=pag
 #SBATCH --output=slurm-%x-%A_%a.out
 #SBATCH --open-mode=append
@@ -31,7 +34,13 @@ if [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; then
         exit 2
     fi
     lambda=${lambdas[SLURM_ARRAY_TASK_ID / ${#seeds[@]}]} seed=${seeds[SLURM_ARRAY_TASK_ID % ${#seeds[@]}]}
-    experiment=(--name "$preset-lambda-${lambda//./_}-seed-$seed" -S "lambda=$lambda" -S "training_seed=$seed")
+    name=$preset-lambda-${lambda//./_}-seed-$seed
+    commit=$(git rev-parse HEAD)
+    if git show-ref --verify --quiet "refs/exps/${commit:0:2}/${commit:2}/$name"; then
+        echo "$name is there already, for this commit: \`dvc exp remove $name\` to run it again"
+        exit 0
+    fi
+    experiment=(--name "$name" -S "lambda=$lambda" -S "training_seed=$seed")
 fi
 
 nodes=${SLURM_JOB_NUM_NODES:-1} processes=${SLURM_GPUS_ON_NODE:-1}
@@ -40,7 +49,7 @@ if ((nodes > 1)); then
     head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
     endpoint=$head:$((20000 + SLURM_JOB_ID % 10000))
     # In a session of its own, since srun answers SIGTERM by killing its tasks: scancel below sends it to them.
-    PAG_LAUNCHER="setsid --wait srun --ntasks-per-node=1 --kill-on-bad-exit=1"
+    PAG_LAUNCHER="setsid --wait srun --ntasks-per-node=1 --cpus-per-task=${SLURM_CPUS_PER_TASK:-1} --kill-on-bad-exit=1"
     PAG_LAUNCHER+=" torchrun --nnodes=$nodes --nproc-per-node=$processes --rdzv-backend=c10d"
     PAG_LAUNCHER+=" --rdzv-endpoint=$endpoint --rdzv-id=$SLURM_JOB_ID"
     export PAG_LAUNCHER
@@ -51,9 +60,18 @@ fi
 stopped=
 trap 'stopped=yes' TERM
 
+run() { # again where another task has DVC's lock: at the beginning, and at the end, when all stages are up to date
+    log=$(mktemp)
+    trap '' TERM
+    trap 'rm -f "$log"' EXIT
+    # shellcheck disable=SC2046
+    until dvc exp run --temp $(python -m stages.preset "$preset") "${experiment[@]}" 2>&1 | tee "$log"; do
+        grep -qE "Unable to acquire lock|is busy, it is being blocked" "$log" || return 1
+        sleep $((5 + RANDOM % 20))
+    done
+}
 set -m # a process group of its own, in which DVC ignores the signal and waits for its stage, which does not
-# shellcheck disable=SC2046
-(trap '' TERM && exec dvc exp run --temp $(python -m stages.preset "$preset") "${experiment[@]}") &
+run &
 job=$!
 status=0
 wait "$job" || status=$?

@@ -52,17 +52,15 @@ if [[ -n ${PAG_LAUNCHER:-} ]]; then $PAG_LAUNCHER -m tests.cluster.slurm.steps "
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     for name, text in COMMANDS.items():
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}")
-        (tmp_path / name).chmod(0o755)
+        stand_in(tmp_path, name, text)
     path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "PAG_", "OMP_"))}
     return kept | {"PATH": path, "FAKE": str(tmp_path), "SLURM_JOB_ID": "7", "PYTHONPATH": str(ROOT)}
 
 
-def submit(environment: dict[str, str], **variables: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [SCRIPT, "digits-lambda"], cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=False
-    )
+def submit(environment: dict[str, str], folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess:
+    task = environment | variables
+    return subprocess.run([SCRIPT, "digits-lambda"], cwd=folder, env=task, capture_output=True, text=True, check=False)
 
 
 def arguments(folder: Path) -> list[str]:
@@ -90,9 +88,39 @@ def test_lists_of_ones_own_and_an_index_beyond_them(environment: dict[str, str],
     assert beyond.returncode == 2 and "expected --array=0-1" in beyond.stderr
 
 
+def stand_in(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/usr/bin/env bash\n{text}")
+    (folder / name).chmod(0o755)
+
+
+def test_a_task_waits_for_dvcs_lock_and_for_nothing_else(environment: dict[str, str], tmp_path: Path) -> None:
+    """Tasks of an array start together, and DVC gives up after three seconds."""
+    lock, others = "Unable to acquire lock. Most likely another DVC process is running", "failed to reproduce"
+    stand_in(tmp_path, "sleep", "")
+    stand_in(
+        tmp_path, "dvc", 'echo >> "$FAKE/calls"; (($(wc -l < "$FAKE/calls") > 2)) || { echo "$SAID" >&2; exit 255; }'
+    )
+    waits = submit(environment, SAID=f"ERROR: {lock}", SLURM_ARRAY_TASK_ID="0")
+    assert waits.returncode == 0 and waits.stdout.count(lock) == 2
+    (tmp_path / "calls").unlink()
+    assert submit(environment, SAID=f"ERROR: {others}", SLURM_ARRAY_TASK_ID="0").returncode != 0
+    assert (tmp_path / "calls").read_text() == "\n"
+
+
+def test_an_experiment_that_is_there_is_done(environment: dict[str, str], tmp_path: Path) -> None:
+    """As DVC names it; a task that SLURM starts again would otherwise fail, and what waits for it."""
+    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "clone"], check=True)
+    commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
+    ref = f"refs/exps/{commit[:2]}/{commit[2:]}/digits-lambda-lambda-0_5-seed-0"
+    subprocess.run(["git", "update-ref", ref, commit], cwd=tmp_path / "clone", check=True)
+    for index, done in (("0", True), ("1", False)):
+        found = submit(environment, tmp_path / "clone", SLURM_ARRAY_TASK_ID=index)
+        assert found.returncode == 0 and ("is there already" in found.stdout) is done
+        assert (tmp_path / "arguments").exists() is not done
+
+
 def test_several_gpus_of_a_node_share_its_cores(environment: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "torchrun").write_text("#!/bin/sh\n")
-    (tmp_path / "torchrun").chmod(0o755)
+    stand_in(tmp_path, "torchrun", "")
     assert submit(environment, SLURM_GPUS_ON_NODE="4", SLURM_CPUS_PER_TASK="16").returncode == 0
     assert (tmp_path / "launcher").read_text().split() == ["torchrun", "--standalone", "--nproc-per-node=4"]
     assert (tmp_path / "threads").read_text().strip() == "4"
