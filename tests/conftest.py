@@ -15,6 +15,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    from stages.shared.edits import uncommitted
+
+    if exitstatus and (edited := uncommitted()):
+        about = "not as git has it, and many tests are about that: `git stash` before you look further"
+        terminalreporter.write_line(f"{', '.join(edited)}: {about}", yellow=True)
+
+
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """For what must hold to the bit however the work is split, and for what takes as many processes as threads."""
