@@ -8,10 +8,10 @@
 #
 # To be submitted from the root of a clone that all nodes see, with `dvc` and `torchrun` on the PATH. Each experiment
 # runs in a temporary copy (`dvc exp run --temp`); `dvc exp show` has all of them. An array waits for JOB, the first
-# line's: what does not depend on λ (diffusion model, gradients, baselines of a seed) is then in DVC's run cache, where
-# every task would compute it for itself otherwise. A task whose experiment is there already ends at once.
-# 60 s before a job's time is up SIGTERM comes (at preemption, where the partition has a GraceTime): the running stage
-# saves its state, the job goes back into the queue, and its next start goes on from there.
+# line's: diffusion model and gradients are then in DVC's run cache, where every task would compute them for itself
+# otherwise. A task whose experiment is there already ends at once.
+# 60 s before a job's time is up SIGTERM comes: the running stage saves its state, the job goes back into the queue, and
+# its next start goes on from there. At preemption it comes where the cluster says so (send_user_signal, GraceTime).
 #SBATCH --job-name=pag
 #SBATCH --output=slurm-%x-%A_%a.out
 #SBATCH --open-mode=append
@@ -57,24 +57,29 @@ elif ((processes > 1)); then
     export PAG_LAUNCHER="torchrun --standalone --nproc-per-node=$processes"
 fi
 
+arguments=$(python -m stages.preset "$preset")
+read -ra values <<< "$arguments"
 stopped=
 trap 'stopped=yes' TERM
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 
-run() { # again where another task has DVC's lock: at the beginning, and at the end, when all stages are up to date
-    log=$(mktemp)
-    trap '' TERM
-    trap 'rm -f "$log"' EXIT
-    # shellcheck disable=SC2046
-    until dvc exp run --temp $(python -m stages.preset "$preset") "${experiment[@]}" 2>&1 | tee "$log"; do
-        grep -qE "Unable to acquire lock|is busy, it is being blocked" "$log" || return 1
-        sleep $((5 + RANDOM % 20))
-    done
+run() {
+    set -m # a process group of its own, in which DVC ignores the signal and waits for its stage, which does not
+    (trap '' TERM && dvc exp run --temp "${values[@]}" "${experiment[@]}" 2>&1 | tee "$log") &
+    job=$! status=0
+    wait "$job" || status=$?
 }
-set -m # a process group of its own, in which DVC ignores the signal and waits for its stage, which does not
-run &
-job=$!
-status=0
-wait "$job" || status=$?
+locked() { # by another task: at the beginning, or at the end, when all stages are up to date
+    tail -n 10 "$log" | grep -qE "Unable to acquire lock|is busy, it is being blocked"
+}
+
+run
+while [[ -z $stopped ]] && ((status)) && locked; do
+    sleep $((5 + RANDOM % 20)) &
+    wait $! || true # until then, or until the signal
+    [[ -n $stopped ]] || run
+done
 if [[ -n $stopped ]]; then # the signal ended `wait`
     echo "told to stop: the running stage saves its state"
     while kill -0 "$job" 2> /dev/null; do # more than once: a stage may have been about to start

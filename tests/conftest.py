@@ -19,7 +19,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     from stages.shared.edits import uncommitted
 
     if exitstatus and (edited := uncommitted()):
-        about = "not as git has it, and many tests are about that: `git stash` before you look further"
+        about = "not as git has it, and many tests are about that: `git stash -- params.yaml conf` before you look on"
         terminalreporter.write_line(f"{', '.join(edited)}: {about}", yellow=True)
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,17 @@ def test_a_task_waits_for_dvcs_lock_and_for_nothing_else(environment: dict[str, 
     assert waits.returncode == 0 and waits.stdout.count(lock) == 2
     (tmp_path / "calls").unlink()
     assert submit(environment, SAID=f"ERROR: {others}", SLURM_ARRAY_TASK_ID="0").returncode != 0
+    assert (tmp_path / "calls").read_text() == "\n"
+
+
+def test_a_task_that_waits_for_the_lock_can_be_told_to_stop(environment: dict[str, str], tmp_path: Path) -> None:
+    stand_in(tmp_path, "dvc", 'echo >> "$FAKE/calls"; echo "Unable to acquire lock"; exit 255')
+    waiting = subprocess.Popen([SCRIPT, "digits-lambda"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    assert waiting.stdout is not None and "acquire lock" in waiting.stdout.readline()
+    time.sleep(1)  # it sleeps
+    waiting.send_signal(signal.SIGTERM)
+    assert waiting.wait(4) != 0
+    assert (tmp_path / "requeued").read_text().split() == ["requeue", "7"]
     assert (tmp_path / "calls").read_text() == "\n"
 
 

@@ -190,6 +190,7 @@ def test_what_is_no_experiment_stops_dvc_too(
     words: list[str],
     expected: str,
 ) -> None:
+    from dvc.cli import parse_args
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -197,6 +198,7 @@ def test_what_is_no_experiment_stops_dvc_too(
     printed = capsys.readouterr()
     assert expected in printed.err
     assert printed.out.strip() == STOP
+    assert parse_args(["exp", "run", STOP]).targets == [STOP]  # an option would print all of DVC's usage
     with pytest.raises(DvcException, match=f"'{STOP}' does not exist as an output or a stage name"):
         Repo(ROOT).stage.collect_granular(STOP)
 

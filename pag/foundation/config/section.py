@@ -6,6 +6,7 @@ inside can rely on them.
 
 import difflib
 import math
+import re
 import reprlib
 from dataclasses import dataclass
 from numbers import Real
@@ -139,7 +140,7 @@ def _first_problem(error: ValidationError, model: type[Section]) -> str:
     # a misspelt key is also a missing one: say how it was spelt
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     location = _location(problem)
-    key = ".".join(part if isinstance(part, str) else _shown(part) for part in location)
+    key = ".".join(part if isinstance(part, str) else _shown(part) for part in location if part != OF_A_KEY)
     if problem["type"] == "extra_forbidden":
         *parents, unknown = problem["loc"]
         return f"unknown key '{key}'{nearest(str(unknown), _keys(model, parents))}"
@@ -151,7 +152,7 @@ def _first_problem(error: ValidationError, model: type[Section]) -> str:
     # what may be a number or a word has an error of each: "expected 'all' or a whole number"
     messages = [_message(each) for each in reversed(error.errors()) if _location(each) == location]
     message = " or ".join(messages).replace(" or expected ", " or ")
-    if key and isinstance(problem["input"], str) and _may_be_null(model, problem["loc"]):
+    if key and isinstance(problem["input"], str) and _may_be_null(model, location):
         message += ", or null"  # `all`, `none` and the like
     return f"{key + ': ' if key else ''}{message} (got {_shown(problem['input'])})"
 
@@ -166,7 +167,9 @@ EXPECTED = {
     "dict_type": "keys with values",
     "model_type": "keys with values",
     "literal_error": "{expected}",
+    "tuple_type": "a list",
     "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
     "string_pattern_mismatch": "text that matches {pattern}",
 }
 
@@ -178,9 +181,12 @@ def _message(problem: ErrorDetails) -> str:
     return problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
 
 
+OF_A_KEY = "[key]"  # the end of a location whose value is all right
+TRIED = re.compile(r"(function-after|literal)\[.*\]")  # pydantic's note on which of several types was tried
+
+
 def _location(problem: ErrorDetails) -> tuple[int | str, ...]:
-    """Without pydantic's notes on which of several types was tried, or that a key is meant: those have a bracket."""
-    return tuple(part for part in problem["loc"] if not (isinstance(part, str) and "[" in part))
+    return tuple(part for part in problem["loc"] if not (isinstance(part, str) and TRIED.fullmatch(part)))
 
 
 def _shown(value: Any) -> str:
