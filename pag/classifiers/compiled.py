@@ -20,7 +20,8 @@ def in_one_graph(
     function: of a module; it may call autograd.grad(create_graph=True) on what it computes.
     """
     if isinstance(model, OptimizedModule):
-        return _compiled(function, model._orig_mod, model.training, **options)(*inputs)
+        parts = tuple((type(part), part.training) for part in model._orig_mod.modules())
+        return _compiled(function, model._orig_mod, parts, **options)(*inputs)
     return function(model, *inputs, **options)
 
 
@@ -32,9 +33,9 @@ def partly_compiled(model: nn.Module) -> bool:
 
 @functools.lru_cache(maxsize=8)  # a few models, each in training and in evaluation
 def _compiled(
-    function: Differentiable, model: nn.Module, training: bool, **options: Any
+    function: Differentiable, model: nn.Module, parts: tuple[tuple[type, bool], ...], **options: Any
 ) -> Callable[..., tuple[Tensor, ...]]:
-    """The same function as one compiled graph, for this model in this mode.
+    """The same function as one compiled graph, for this model with these parts, each in this mode.
 
     Dynamo cannot follow autograd.grad(create_graph=True), and a compiled forward pass has no second derivative. So
     Dynamo is told not to look inside; AOTAutograd then traces the operators with both derivatives. For that every

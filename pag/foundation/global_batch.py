@@ -13,19 +13,34 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from pag.foundation.processes import Part
+from pag.foundation.config.section import ConfigError
+from pag.foundation.processes import Part, add_up
+
+BATCH_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+RANDOM = "DropPath", "StochasticDepth"  # of timm and torchvision: they draw for the images that they see
 
 
 def see_whole_batch(model: nn.Module, part: Part | None) -> None:
-    """Have `model` compute of this `part` of a batch what it would compute in the whole; its weights stay the same."""
+    """Have `model` compute of this `part` of a batch what it would compute in the whole; its weights stay the same.
+
+    Raises ConfigError in one line for a layer that has no counterpart here.
+    """
     if part is None:
         return
     for module in list(model.modules()):
         for name, layer in module.named_children():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and type(layer) in BATCH_NORMS:
                 setattr(module, name, _BatchNorm(layer, part))
-            elif isinstance(layer, nn.Dropout):
+            elif type(layer) is nn.Dropout:
                 setattr(module, name, _Dropout(layer, part))
+            elif isinstance(layer, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)) or (
+                type(layer).__name__ in RANDOM
+            ):
+                # more than its base class: timm's BatchNormAct2d has an activation in it
+                raise ConfigError(
+                    f"the network has a {type(layer).__name__}, which several processes would compute otherwise than "
+                    "one: train it in one process"
+                )
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -42,7 +57,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        n = self.part.total * (x[0].numel() // x.shape[1])  # values of a channel, in all processes
+        own = self.part.end - self.part.begin
+        n = self.part.total * x.numel() // (x.shape[1] * own)  # values of a channel, in all processes
         ones = x.new_ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
         weight, bias = (self.weight, self.bias) if self.affine else (ones, 0 * ones)
         y, mean, variance = _Normalization.apply(x, weight, bias, n, self.eps)  # type: ignore[no-untyped-call]
@@ -129,12 +145,18 @@ def projections_by_x(
     return d_x.addcmul_(gy, _per_channel(scale * a, x)).addcmul_(x, _per_channel(of_x, x)).to(x.dtype)
 
 
+@torch.library.custom_op("pag::sum_over_processes", mutates_args=())
 def _sum(x: Tensor) -> Tensor:
-    """Σ over the processes of their x."""
-    # the functional form, which torch.compile can trace
-    from torch.distributed._functional_collectives import all_reduce
+    """Σ over the processes of their x. An operator of its own, since compiled code runs PyTorch's functional all_reduce
+    in place, over what is read again after it."""
+    total = x.clone()
+    add_up([total])
+    return total
 
-    return all_reduce(x, "sum", torch.distributed.group.WORLD)  # type: ignore[arg-type]
+
+@_sum.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
 
 
 def _sums(g: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:

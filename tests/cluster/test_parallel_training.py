@@ -2,6 +2,8 @@
 
 import functools
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +11,16 @@ import numpy as np
 import pytest
 import torch
 from ranks import join
+from timm.layers import BatchNormAct2d, DropPath
 from torch import Tensor, nn
 
 from pag.classifiers import compiled
 from pag.diffusion.training import train as train_diffusion
 from pag.foundation.config.diffusion import DiffusionConfig
+from pag.foundation.config.section import ConfigError
 from pag.foundation.config.training import ClassifierConfig
+from pag.foundation.global_batch import see_whole_batch
+from pag.foundation.processes import Part
 from pag.foundation.scratch import Scratch
 from pag.images.dataset import ImageDataset, Split
 from pag.objectives.alignment.objective import Alignment
@@ -43,12 +49,26 @@ class Case:
     objective: Objective = cross_entropy
     compile: bool = False
     dynamic: bool | None = None  # as Dynamo does from the second batch size on
-    batch_norm: bool = True
+    backend: str = "aot_eager"  # as far as the traced graph, without generating code for it
+    norm: Callable[[], nn.Module] = lambda: nn.BatchNorm2d(4)
+
+
+class OverTokens(nn.Module):
+    """BatchNorm of tokens in a row, as LeViT has it: the first dimension is not that of the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.norm(tokens.flatten(0, 1)).view_as(tokens).transpose(1, 2).reshape(x.shape)
 
 
 CASES = {
     "vanilla": Case(),
-    "no batch norm": Case(batch_norm=False),
+    "batch norm over tokens": Case(norm=OverTokens),
+    "no batch norm": Case(norm=nn.Identity),
     "alignment": Case(ALIGNMENT),
     "alignment compiled": Case(ALIGNMENT, compile=True),
     "alignment compiled for any batch": Case(ALIGNMENT, compile=True, dynamic=True),
@@ -58,6 +78,8 @@ CASES = {
     "gradnorm": Case(GradientNorm(0.02)),
     "noise": Case(GaussianNoise(0.1)),
 }
+if shutil.which("g++"):
+    CASES["alignment, code generated"] = Case(ALIGNMENT, compile=True, backend="inductor")
 Result = dict[str, Tensor]
 
 
@@ -74,12 +96,11 @@ class Directions:
         return table[rows[:, None], target_classes]
 
 
-def network(batch_norm: bool) -> nn.Module:
+def network(norm: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        norm = nn.BatchNorm2d(4) if batch_norm else nn.Identity()
         return nn.Sequential(
-            nn.Conv2d(1, 4, 3), norm, nn.SiLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(144, CLASSES)
+            nn.Conv2d(1, 4, 3), norm(), nn.SiLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(144, CLASSES)
         )
 
 
@@ -88,7 +109,7 @@ def train(case: Case, scratch: Path | None = None, epochs: int = 2) -> Result:
     config = ClassifierConfig(
         epochs=epochs, batch_size=15, lr=0.02, crop_padding=1, flip=True, compile=case.compile, precision="float32"
     )
-    model = network(case.batch_norm)
+    model = network(case.norm)
     batches = Batches(images(), config, 3, CPU, Directions(), 1)
     kept = Scratch(scratch, {}) if scratch is not None else None
     history = train_classifier(model, batches, case.objective, images(9), config, scratch=kept)
@@ -108,12 +129,11 @@ def diffuse(dropout: float = 0.3) -> Result:
 
 
 def everything() -> dict[str, Result]:
-    """Compiled as far as the traced graph, without generating code for it."""
     whole = torch.compile
     try:
         results = {}
         for name, case in CASES.items():
-            torch.compile = functools.partial(whole, backend="aot_eager", dynamic=case.dynamic)  # type: ignore[assignment]
+            torch.compile = functools.partial(whole, backend=case.backend, dynamic=case.dynamic)  # type: ignore[assignment]
             compiled._compiled.cache_clear()
             results[name] = train(case)
         return {**results, "diffusion": diffuse()}
@@ -139,3 +159,10 @@ def test_ranks_agree_to_the_bit_and_with_one_process(name: str, found: list[dict
     for key, value in alone.items():
         expected, actual = value.double(), first[key].double()
         assert (actual - expected).norm() <= 1e-4 * expected.norm() + 1e-7, key
+
+
+@pytest.mark.parametrize("layer", [BatchNormAct2d(4), nn.Dropout2d(0.1), DropPath(0.1)])
+def test_a_layer_that_would_be_another_is_refused(layer: nn.Module) -> None:
+    """timm's BatchNormAct2d has an activation in it; the others draw for the images that they see."""
+    with pytest.raises(ConfigError, match=rf"^the network has a {type(layer).__name__}, .*: train it in one process$"):
+        see_whole_batch(nn.Sequential(nn.Conv2d(1, 4, 3), layer), Part(0, 1, 2))

@@ -1,6 +1,7 @@
 """What `import pag` offers: cheap to import, the examples of docs/api.md, and one line for what does not fit."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -440,6 +441,7 @@ def test_fused_attention_has_a_second_derivative_in_the_loss() -> None:
         weight.data[at] += step
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("compiled", ["the whole", "in place", "a part"])
 def test_a_compiled_model_is_measured_as_it_was_written(compiled: str) -> None:
     """Its own backward pass runs once, and there is one for every class."""
