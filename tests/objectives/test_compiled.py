@@ -116,7 +116,7 @@ def test_models_of_equal_shapes_have_graphs_of_their_own() -> None:
 def test_a_part_that_changes_has_a_graph_of_its_own() -> None:
     """Frozen statistics, another activation; nothing of it is in a shape."""
     batch, network = random_batch(8, torch.float64), small_network()
-    for change in (lambda: None, lambda: network[1].eval(), lambda: network.__setitem__(2, nn.Tanh())):
+    for change in (lambda: None, network[1].eval, lambda: network.__setitem__(2, nn.Tanh())):
         change()
         expected = Alignment(2.0)(copy.deepcopy(network), batch)
         torch.testing.assert_close(Alignment(2.0)(torch.compile(network), batch), expected)
