@@ -21,7 +21,8 @@ def imports_of(path: Path, lazy: bool = True) -> frozenset[Path]:
             submodules = [f"{node.module}.{alias.name}" for alias in node.names]
             names = [name if files_of(name) else node.module for name in submodules]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = [node.value.split(":")[0]]  # registries name modules as strings, for import_module
+            # registries name modules as strings, for import_module; pag::name is an operator of PyTorch's
+            names = [] if "::" in node.value else [node.value.split(":")[0]]
         else:
             continue
         found.update(file for name in names for file in files_of(name))
