@@ -5,10 +5,12 @@
 
 from dataclasses import replace
 
+import click
 import torch
 from torch import Tensor, nn
 
 from benchmarks.evaluation import adversarially_trained
+from benchmarks.harness import report
 from benchmarks.training_step import NUM_CLASSES, random_batch
 from pag.classifiers import build
 from pag.datasets.preparation import prepare
@@ -75,6 +77,11 @@ def _alignment(arch: str, batch_size: int, device: torch.device, dtype: torch.dt
     return logits.detach().cpu(), loss.detach().cpu(), gradient.cpu()
 
 
+@click.command()
+@click.option("--json", is_flag=True, help="one JSON object on the last line")
+def main(json: bool) -> None:
+    report("agreement", {arch: rounding(arch, batch_size=64) for arch in ("rn18", "rn18-silu")}, json)
+
+
 if __name__ == "__main__":
-    for arch in ("rn18", "rn18-silu"):
-        print(arch, rounding(arch, batch_size=64))
+    main()

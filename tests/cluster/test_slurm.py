@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -110,11 +109,12 @@ def test_a_task_waits_for_dvcs_lock_and_for_nothing_else(environment: dict[str, 
 
 def test_a_task_that_waits_for_the_lock_can_be_told_to_stop(environment: dict[str, str], tmp_path: Path) -> None:
     stand_in(tmp_path, "dvc", 'echo >> "$FAKE/calls"; echo "Unable to acquire lock"; exit 255')
+    stand_in(tmp_path, "sleep", "echo sleeps; exec /bin/sleep 90 > /dev/null")
     waiting = subprocess.Popen([SCRIPT, "digits-lambda"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    assert waiting.stdout is not None and "acquire lock" in waiting.stdout.readline()
-    time.sleep(1)  # it sleeps
+    assert waiting.stdout is not None
+    assert [waiting.stdout.readline() for _ in range(2)] == ["Unable to acquire lock\n", "sleeps\n"]
     waiting.send_signal(signal.SIGTERM)
-    assert waiting.wait(4) != 0
+    assert waiting.wait(60) != 0
     assert (tmp_path / "requeued").read_text().split() == ["requeue", "7"]
     assert (tmp_path / "calls").read_text() == "\n"
 
