@@ -5,18 +5,18 @@ import sys
 
 # of PyTorch on a GPU, on a CPU, and of cuBLAS and cuDNN
 _SIGNS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def keep_freed_memory() -> None:
     """Let glibc reuse freed activations instead of returning them to the system; elsewhere, do nothing.
 
     By default a tensor above some hundred kilobytes costs page faults whenever it is allocated: at 170 images of 8×8
-    pixels they took 40 % of the time of the small CNN under attack.
+    pixels they took 40 % of the time of the small CNN under attack. The price is a heap with holes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest value that glibc accepts
+        mallopt(_M_MMAP_MAX, 0)  # no threshold does: glibc accepts none above 32 MiB, and activations are larger
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 

@@ -135,7 +135,8 @@ def projections_by_x(
 ) -> Tensor:  # fmt: skip
     """∂/∂x of ⟨v, gx⟩ = (γ/σ)·S with S = ⟨v, P gy⟩: −(γ/σ²)·(mean(gy·x̂)·P v + mean(v·x̂)·P gy + x̂·mean S).
 
-    Linear in v, gy and x channel by channel. of_v, of_gy: the means of v·x̂ and v, of gy·x̂ and gy, over the batch.
+    v, gy, x: (N, C, ...), the result too; γ (weight), mean, inv_std (1/σ) and all means: (C,), over the whole batch.
+    of_v: the means of v·x̂ and v. of_gy: of gy·x̂ and gy. S_mean: of S. Linear in v, gy and x channel by channel.
     """
     (a, v_mean), (b, gy_mean) = of_v, of_gy
     scale = -weight * inv_std.square()
