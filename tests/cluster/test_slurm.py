@@ -93,9 +93,18 @@ def stand_in(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_a_task_waits_for_dvcs_lock_and_for_nothing_else(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "Unable to acquire lock. Most likely another DVC process is running",
+        "'/clone/.dvc/tmp/rwlock' is busy, it is being blocked by:",
+    ],
+)
+def test_a_task_waits_for_dvcs_locks_and_for_nothing_else(
+    environment: dict[str, str], tmp_path: Path, lock: str
+) -> None:
     """Tasks of an array start together, and DVC gives up after three seconds."""
-    lock, others = "Unable to acquire lock. Most likely another DVC process is running", "failed to reproduce"
+    others = "failed to reproduce"
     stand_in(tmp_path, "sleep", "")
     stand_in(
         tmp_path, "dvc", 'echo >> "$FAKE/calls"; (($(wc -l < "$FAKE/calls") > 2)) || { echo "$SAID" >&2; exit 255; }'
@@ -136,6 +145,18 @@ def test_several_gpus_of_a_node_share_its_cores(environment: dict[str, str], tmp
     assert submit(environment, SLURM_GPUS_ON_NODE="4", SLURM_CPUS_PER_TASK="16").returncode == 0
     assert (tmp_path / "launcher").read_text().split() == ["torchrun", "--standalone", "--nproc-per-node=4"]
     assert (tmp_path / "threads").read_text().strip() == "4"
+
+
+def test_a_task_of_several_nodes_has_all_cores_of_its_node(environment: dict[str, str], tmp_path: Path) -> None:
+    """srun of SLURM 22.05 on gives a step one core unless told."""
+    environment |= {"SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "6", "SLURM_GPUS_ON_NODE": "2"}
+    stand_in(tmp_path, "srun", "")
+    assert submit(environment, SLURM_JOB_NODELIST="n[1-2]").returncode == 0
+    launcher = (tmp_path / "launcher").read_text().split()
+    assert launcher[: launcher.index("torchrun")] == [
+        "setsid", "--wait", "srun", "--ntasks-per-node=1", "--cpus-per-task=6", "--kill-on-bad-exit=1"
+    ]  # fmt: skip
+    assert (tmp_path / "threads").read_text().strip() == "3"
 
 
 def test_the_directives_are_what_the_script_relies_on() -> None:

@@ -133,6 +133,14 @@ def test_names_are_no_markup(experiment) -> None:
     assert "&lt;script&gt;alert(1)" in text
 
 
+def test_the_datas_note_stands_above_the_claims_once(experiment) -> None:
+    for name in ("vanilla", "sbg"):
+        experiment.change(name, data_note="a copy")
+    claims = html(experiment).split('<section id="claims">')[1].split("</section>")[0]
+    assert claims.count("a copy") == 1
+    assert claims.index("<p>Everything on digits/cnn, digits: a copy.</p>") < claims.index("<details>")
+
+
 def test_what_was_not_recorded_is_left_out(experiment) -> None:
     assert "Time of a training step" in html(experiment)
     experiment.lists |= {"point_sets": []}
