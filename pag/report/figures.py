@@ -88,8 +88,8 @@ def _realizations(dataset: str, realizations: list[str], home: Path) -> Illustra
     grids = {name: arrays.read_gradients(home / "realizations" / f"{name}.npz") for name in realizations}
     panels = [Panel(f"{method_name(name)}: {REALIZATION_NAMES[name]}", grid) for name, grid in grids.items()]
     caption = (
-        "Gradients towards each class, each tile scaled by itself (grey images: blue darker, red brighter; colour "
-        "images: around grey). The frame marks the input's own class."
+        "Gradients of training images towards each class, each tile scaled by itself; what the colours mean stands "
+        "above them. The frame marks the input's own class."
     )
     alt = f"Gradients of {dataset} images: a block per realisation, a row per image, a column per target class."
     drawn = realization_figure(dataset, panels)

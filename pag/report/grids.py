@@ -21,8 +21,8 @@ LARGE_TILE = 96  # pixels, of the picture that compares methods
 SIDE, TITLE, MARGIN, SUPTITLE = 84, 44, 16, 40  # pixels left of a panel, above it, between panels, above all
 ABOUT, CHARACTER = 16, 6.4  # pixels of a line that says what is what, and of a character in it, at most
 
-IMAGES = "Rows: images, by their class. Columns: target classes. Orange frame: the image's own class."
-SHADES = "Each tile is scaled by itself: blue darker, red brighter; of colour images each channel around grey."
+TARGETS = "Columns: target classes. Orange frame: the image's own class."
+ROWS = {split: f"Rows: {split} images, by their class. {TARGETS}" for split in ("training", "test")}
 
 Tile = Callable[[np.ndarray], np.ndarray]
 
@@ -37,19 +37,19 @@ class Panel:
 def realization_figure(dataset: str, panels: list[Panel]) -> Figure:
     """Gradients towards every class, one panel per realisation (the paper's Figure 7)."""
     title = f"{dataset}: gradients towards each class, per realisation"
-    return _panels_figure(title, f"{IMAGES} {SHADES}", panels, gradient_tile)
+    return _panels_figure(title, f"{ROWS['training']} {_shades(panels)}", panels, gradient_tile)
 
 
 def classifier_gradients_figure(dataset: str, arch: str, panels: list[Panel]) -> Figure:
     """Input gradients of the classifiers, one panel per method (the reference row of the paper's Figure 7)."""
     title = f"{dataset} / {arch}: input gradients of log p(y|x) towards each class"
-    return _panels_figure(title, f"{IMAGES} {SHADES}", panels, gradient_tile)
+    return _panels_figure(title, f"{ROWS['test']} {_shades(panels)}", panels, gradient_tile)
 
 
 def large_eps_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> Figure:
     """Test images under a targeted attack towards every class, one panel per method (Figures 1, 2, 5, 6, 9-12)."""
     title = f"{dataset} / {arch}: targeted PGD towards each class, L2 radius {eps:g}"
-    return _panels_figure(title, IMAGES, panels, image_tile)
+    return _panels_figure(title, ROWS["test"], panels, image_tile)
 
 
 def targets_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> Figure:
@@ -83,7 +83,7 @@ def targets_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> 
 
 def noise_level_figure(dataset: str, panels: list[Panel]) -> Figure:
     """SBG towards every class over the noise levels, one panel per image (the paper's Figure 8)."""
-    about = f"Rows: noise levels; the first column is the noisy image. {IMAGES.partition('. ')[2]} {SHADES}"
+    about = f"Rows: noise levels; the first column is the noisy image. {TARGETS} {_shades(panels)}"
     return _panels_figure(f"{dataset}: score-based gradients over noise levels", about, panels, gradient_tile)
 
 
@@ -112,6 +112,13 @@ def diffusion_figure(dataset: str, diffusion: Diffusion) -> Figure:
         _draw(axes, picture, _shown_names(diffusion.samples), rows)
         axes.set_title(f"{diffusion.kind.capitalize()}, a column per class", pad=22)
         return figure
+
+
+def _shades(panels: list[Panel]) -> str:
+    """What the colours of gradients mean."""
+    grey = panels[0].grid.pictures.shape[2] == 1
+    meaning = "blue darker, red brighter" if grey else "grey is no change, darker is less of a channel, brighter more"
+    return f"Each tile is scaled by itself: {meaning}."
 
 
 def _panels_figure(title: str, about: str, panels: list[Panel], tile: Tile) -> Figure:

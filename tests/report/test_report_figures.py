@@ -12,7 +12,7 @@ from pag.foundation.config.section import Baseline, Realization
 from pag.report import arrays, style
 from pag.report.figures import illustrations
 from pag.report.formats import METHOD_NAMES
-from pag.report.grids import Panel, diffusion_figure, targets_figure
+from pag.report.grids import Panel, diffusion_figure, realization_figure, targets_figure
 from pag.report.labels import Box, place_labels
 from pag.report.mosaic import GAP, TILE, gradient_tile, image_tile, mosaic
 from pag.report.results import read_results
@@ -33,13 +33,20 @@ def test_every_figure_has_its_panels(experiment):
     assert panels["digits-alignment"] == ["digits / cnn, L2 radius 0.5", "digits / cnn, L∞ radius 0.1"]
     axes = drawn["digits-alignment"].axes[0]
     assert sorted(text.get_text() for text in axes.texts) == sorted(methods)
-    words = " ".join(text.get_text() for text in drawn["digits-realizations"].texts)
-    for what in ("Rows: images", "Columns: target classes", "Orange frame: the image's own class", "blue darker"):
-        assert what in words
+    for name, rows in (("digits-realizations", "Rows: training images"), ("digits-cnn-gradients", "Rows: test images")):
+        words = " ".join(text.get_text() for text in drawn[name].texts)
+        for what in (rows, "Columns: target classes", "Orange frame: the image's own class", "blue darker"):
+            assert what in words
     assert "predicted classes" in drawn["toy"].get_suptitle()
     grid = drawn["digits-realizations"].axes[0]
     assert [tick.get_text() for tick in grid.get_xticklabels()] == ["input", *map(str, range(10))]
     assert [tick.get_text() for tick in grid.get_yticklabels()] == ["0", "1", "2"]
+
+
+def test_colours_mean_what_they_mean_in_colour_images():
+    grid = arrays.ClassGrid(np.zeros((2, 3, 8, 8)), np.arange(2), np.zeros((2, 2, 3, 8, 8)), ("a", "b"))
+    words = " ".join(text.get_text() for text in realization_figure("photos", [Panel("SBG", grid)]).texts)
+    assert "grey is no change" in " ".join(words.split()) and "blue" not in words
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("samples", []), ("one-step denoising", ["noisy", "denoised"])])
