@@ -82,7 +82,7 @@ def load_preset(name: str, folder: Path = FOLDER) -> Preset:
     """Raises ConfigError with one line for an unknown name (with the nearest) and for a preset that is not valid."""
     known = names(folder)
     if name not in known:
-        raise ConfigError(f"unknown preset '{name}'{nearest(name, known)}; `python -m stages.preset` lists them")
+        raise ConfigError(f"unknown preset '{name}'{nearest(name, known)} (`python -m stages.preset` lists them)")
     path = folder / f"{name}.yaml"
     preset = load(Preset, path)
     if preset.params is None:
