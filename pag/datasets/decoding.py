@@ -15,6 +15,11 @@ from pag.images.dataset import Split
 CHANNELS = {"L": 1, "RGB": 3}
 MODES = {channels: mode for mode, channels in CHANNELS.items()}
 SHOWN = 10  # of the files that cannot be used
+UNREADABLE = "replace or remove what cannot be read"
+TRANSPARENT = (
+    "put what is transparent on a background and save it without, for instance by `magick IN -background white "
+    "-flatten -alpha off OUT`"
+)
 
 
 def decode_splits(tree: FileTree, files: dict[str, dict[str, list[str]]], config: DataConfig, seed: int) -> Source:
@@ -68,11 +73,13 @@ def decode(
     images: np.ndarray | None = None
     first, expected, squashed = "", "", 0
     unusable: list[str] = []
+    advice: dict[str, None] = {}  # in the order in which it is found, each piece once
     for name, content in tree.read(names):
         try:
             image = _of_channels(_open(content, name), channels, name)
         except SourceError as error:
             unusable.append(str(error))
+            advice |= dict.fromkeys(error.args[1:])
             continue
         if image_size is not None and image.size != (image_size, image_size):
             squashed += image.width != image.height
@@ -83,16 +90,17 @@ def decode(
             first, expected = name, _describe(image)
             images = _room(len(names), image)
         if _describe(image) != expected:
-            advice = "image_size" if CHANNELS[image.mode] == images.shape[1] else "channels to 3 (colour) or 1 (grey)"
+            key = "image_size" if CHANNELS[image.mode] == images.shape[1] else "channels to 3 (colour) or 1 (grey)"
             raise SourceError(
                 f"{name} is {_describe(image)}, but {first} is {expected}: all images need one size and mode, "
-                f"set data.{advice}"
+                f"set data.{key}"
             )
         pixels = np.asarray(image)
         images[position[name]] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     if unusable:
         more = f"; and {len(unusable) - SHOWN:,} more" if len(unusable) > SHOWN else ""
-        raise SourceError(f"{'; '.join(sorted(unusable)[:SHOWN])}{more}")
+        todo = f" ({'; '.join(advice)})" if advice else ""
+        raise SourceError(f"{'; '.join(sorted(unusable)[:SHOWN])}{more}{todo}")
     assert images is not None, "no names given"
     return images, squashed
 
@@ -135,16 +143,14 @@ def _open(content: bytes, name: str) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
         alpha = upright.getchannel("A").getextrema()[0] if "A" in upright.getbands() else 255
     except UnidentifiedImageError:
-        raise SourceError(f"{name} cannot be read as an image: unknown format") from None
+        raise SourceError(f"{name} cannot be read as an image: unknown format", UNREADABLE) from None
     except Exception as error:  # Pillow's decoders raise errors of every kind
-        raise SourceError(f"{name} cannot be read as an image: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split())
+        raise SourceError(f"{name} cannot be read as an image: {reason}", UNREADABLE) from None
     if frames > 1 and image.format != "MPO":  # a photo with a preview or a second eye, of which viewers show the first
         raise SourceError(f"{name} has {frames} frames: save the one that counts as an image of its own")
     if alpha != 255 or "transparency" in upright.info:
-        raise SourceError(
-            f"{name} is transparent or names a transparent colour: put it on a background and save it without, "
-            f"for instance by `magick IN -background white -flatten -alpha off OUT`"
-        )
+        raise SourceError(f"{name} is transparent or names a transparent colour", TRANSPARENT)
     return upright.convert(upright.mode.removesuffix("A")) if upright.mode in ("RGBA", "LA", "PA") else upright
 
 

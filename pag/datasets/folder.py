@@ -92,14 +92,20 @@ def _files_by_class(tree: FileTree, folder: str) -> dict[str, list[str]]:
     unread = [name for name in _others(tree, folder) if _suffix(name) not in COMPANIONS]
     if unread:
         raise SourceError(
-            f"{len(unread)} of the files in {folder or './'} of {tree.root} are not of {', '.join(SUFFIXES)}: "
+            f"{len(unread)} of the files in {_where(tree, folder)} are not of {', '.join(SUFFIXES)}: "
             f"convert, rename or remove {_some(unread)}"
         )
     for class_name, images in files.items():
         if not images:
-            where = f"{folder or './'} in {tree.root}"
-            raise SourceError(f"class '{class_name}' of {where} has no image ({', '.join(SUFFIXES)})")
+            raise SourceError(
+                f"class '{class_name}' of {_where(tree, folder)} has no image ({', '.join(SUFFIXES)}): add some or "
+                "remove the folder"
+            )
     return dict(sorted(files.items()))
+
+
+def _where(tree: FileTree, folder: str) -> str:
+    return f"{folder} of {tree.root}" if folder else str(tree.root)
 
 
 def _others(tree: FileTree, folder: str) -> list[str]:

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 
 class SourceError(ValueError):
-    """Raw images that are missing or cannot be used; the message is one line, whatever files are called."""
+    """Raw images that are missing or cannot be used; the message is one line, whatever files are called.
 
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+    advice: what to do about it and others of its kind, to be said once for all of them.
+    """
+
+    def __init__(self, message: str, *advice: str) -> None:
+        super().__init__(printable(message), *advice)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ def reading(path: Path, root: str, largest_side: int, most_images: int | None, i
     cut = {"test": 0.0 if files["test"] else 0.2, "validation": 0.0 if files.get("validation") else 0.1}
     if rarest < 5:
         name = min(files["train"], key=lambda each: len(files["train"][each]))
-        raise ConfigError(f"class '{name}' has too few training images ({rarest}), expected at least 5: add some")
+        raise ConfigError(
+            f"class '{name}' has too few training images ({rarest}), expected at least 5: add some or remove it"
+        )
     test = max(cut["test"], _one_of(rarest)) if cut["test"] else None
     left = rarest * (1 - (test or 0))
     total = sum(map(len, files["train"].values()))

@@ -213,6 +213,27 @@ def test_bad_tree_is_one_line(case, packed, tree, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_what_to_do_about_files_is_said_once_after_all_of_them(tree):
+    for number in range(12):
+        write_image(tree / f"train/cat/x{number}.png", mode="RGBA")
+    (tree / "train/dog/broken.png").write_bytes(b"no image")
+    with pytest.raises(SourceError) as caught:
+        read(config(tree), seed=0)
+    said = str(caught.value)
+    assert said.count(".png is transparent") == 10 and said.count("magick") == said.count("replace or remove") == 1
+    assert said.index("; and 3 more (") < min(said.index("magick"), said.index("replace or remove"))
+
+
+def test_without_parts_the_folder_itself_is_named(tmp_path):
+    for name in ("cat", "dog"):
+        write_image(tmp_path / name / "0.png")
+    (tmp_path / "cow").mkdir()
+    with pytest.raises(
+        SourceError, match=rf"^class 'cow' of {tmp_path} has no image .*: add some or remove the folder$"
+    ):
+        read(config(tmp_path), seed=0)
+
+
 def test_class_with_other_files_only(tree):
     (tree / "train/cow").mkdir()
     (tree / "train/cow/notes.txt").write_bytes(b"no cows yet")
