@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pag.foundation.config.section import ConfigError
-from pag.foundation.processes import Part, add_up
+from pag.foundation.processes import Part, count, gathered
 
 BATCH_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
 RANDOM = "DropPath", "StochasticDepth"  # of timm and torchvision: they draw for the images that they see
@@ -86,9 +86,12 @@ class _Normalization(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, n: int, eps: float) -> tuple[Tensor, ...]:
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # the statistics have their precision
-        of_channel = [0, *range(2, x.ndim)]
-        mean = _sum(values.sum(of_channel)) / n
-        variance = _sum((values - _per_channel(mean, x)).square_().sum(of_channel)) / n
+        of_channel, own_n = [0, *range(2, x.ndim)], x.numel() // x.shape[1]
+        own_mean = values.sum(of_channel) / own_n
+        squares = (values - _per_channel(own_mean, x)).square_().sum(of_channel)
+        n_i, mean_i, squares_i = _of_all(torch.stack([torch.full_like(squares, own_n), own_mean, squares])).unbind(1)
+        mean = (n_i * mean_i).sum(0) / n
+        variance = (squares_i + n_i * (mean_i - mean).square()).sum(0) / n
         y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
         ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
         ctx.n = n
@@ -146,18 +149,20 @@ def projections_by_x(
     return d_x.addcmul_(gy, _per_channel(scale * a, x)).addcmul_(x, _per_channel(of_x, x)).to(x.dtype)
 
 
-@torch.library.custom_op("pag::sum_over_processes", mutates_args=())
-def _sum(x: Tensor) -> Tensor:
-    """Σ over the processes of their x. An operator of its own, since compiled code runs PyTorch's functional all_reduce
-    in place, over what is read again after it."""
-    total = x.clone()
-    add_up([total])
-    return total
+@torch.library.custom_op("pag::of_all_processes", mutates_args=())
+def _of_all(x: Tensor) -> Tensor:
+    """The x of every process, (processes, *x.shape). An operator of its own, which compiled code leaves as it is."""
+    return gathered(x)
 
 
-@_sum.register_fake
+@_of_all.register_fake
 def _(x: Tensor) -> Tensor:
-    return torch.empty_like(x)
+    return x.new_empty(count(), *x.shape)
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Σ over the processes of their x. For so few values all_gather, and a sum in each, waits less than all_reduce."""
+    return _of_all(x).sum(0)
 
 
 def _sums(g: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:

@@ -139,6 +139,18 @@ def add_up(tensors: Iterable["Tensor"]) -> None:
     torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
 
 
+def gathered(x: "Tensor") -> "Tensor":
+    """The `x` of every process, in their order: (processes, *x.shape)."""
+    if _count == 1:
+        return x[None].clone()
+    import torch.distributed as dist
+
+    of_all = x.new_empty(_count, *x.shape)
+    with _meeting():
+        dist.all_gather_into_tensor(of_all.flatten(0, 1), x.contiguous())  # gloo wants one after the other
+    return of_all
+
+
 def from_first(make: Callable[[], T]) -> T:
     """What the first process makes, in all of them; tensors on a GPU are on each one's own."""
     if _count == 1:
