@@ -66,8 +66,11 @@ def check_names(params: Params, conf: Conf, dataset: str) -> None:
         run_of(name, dataset, params.archs[0], params, conf)
     for name in chosen:
         require_gradients(params, variant_of(conf, dataset, name), f"{source}: variants.{name}")
-    for name in dict.fromkeys([*conf.external, *(params.externals if dataset in params.external_datasets else [])]):
-        external_of(conf, dataset, name).require_files(paths.external(name))
+    run = params.externals if dataset in params.external_datasets else []
+    for name in dict.fromkeys([*conf.external, *run]):
+        external = external_of(conf, dataset, name)
+        if name in run:  # the files of another may be somewhere else
+            external.require_files(paths.external(name))
 
 
 def require_gradients(params: Params, variant: Variant, source: str) -> None:

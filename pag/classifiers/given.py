@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SUM_TO_ONE = 0.01  # probabilities, as far as bfloat16 rounds them; on every image, as logits would not be
+
 
 def require_tensors(**given: Any) -> None:
     """Raises ValueError for the first that is none; NumPy arrays and gradient stores are the usual ones."""
@@ -16,6 +18,22 @@ def require_tensors(**given: Any) -> None:
             elif hasattr(value, "dataset"):
                 how = "concatenate the batches of the loader"
             raise ValueError(f"{name} are a {type(value).__name__}: expected a tensor, {how}")
+
+
+def require_model(model: Any) -> None:
+    """Raises ValueError for what is no function of images: a name, a path, the class instead of a network of it."""
+    if not callable(model) or isinstance(model, type):
+        given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise ValueError(f"the model is {given}: expected a module or a function of images")
+
+
+def require_logits(logits: Tensor) -> None:
+    """Raises ValueError for probabilities. logits: (B, K)."""
+    if (logits >= 0).all() and (logits.sum(1) - 1).abs().max() < SUM_TO_ONE:
+        raise ValueError(
+            "the model returns probabilities, whose gradient vanishes where it is sure: return what goes into the "
+            "softmax, or probabilities.clamp_min(1e-12).log()"
+        )
 
 
 def require_finite(expected: str, **given: Tensor) -> None:

@@ -7,12 +7,13 @@ it doubtful is named in warnings.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from traceback import format_exception_only
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from pag.classifiers.given import as_classes, require_differentiable, require_finite, require_tensors
+from pag.classifiers.given import as_classes, require_differentiable, require_finite, require_logits, require_tensors
 from pag.evaluation.standard import DLR_CLASSES
 from pag.evaluation.wrapped import Rescaled
 from pag.foundation.allocator import out_of_memory
@@ -23,7 +24,6 @@ LARGE_LOGIT = 1e3  # of a model that the scale-free DLR loss attacks too
 MODERATE_LOGIT = 16.0  # the softmax of float32 has no gradient left from a margin of 104 on, and is coarse from 17 on
 COMPANY = 32  # images that are classified again in another batch
 DARK = 0.1  # no pixel brighter: a division too many
-SUM_TO_ONE = 0.01  # probabilities, as far as bfloat16 rounds them; on every image, as logits would not be
 SAME = 1e-3  # of the largest logit: rounding differs between batch sizes, batch statistics do far more
 
 
@@ -102,11 +102,7 @@ def admit(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> 
         look(model, images[:1])  # alone, as the attacks may leave one of a batch
         random, warnings = _company(model, images[: min(batch_size, COMPANY)])
     logits, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))
-    if (logits >= 0).all() and (logits.sum(1) - 1).abs().max() < SUM_TO_ONE:
-        raise ValueError(
-            "the model returns probabilities, whose gradient vanishes where it is sure, so that attacks would miss "
-            "much: return what goes into the softmax, or probabilities.clamp_min(1e-12).log()"
-        )
+    require_logits(logits)
     classes = logits.shape[1]
     if labels.max() >= classes:
         raise ValueError(
@@ -153,11 +149,15 @@ def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         try:
             logits = model(images)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except Exception as error:
             if out_of_memory(error):  # of which this model may be innocent
                 raise
-            message = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"the model fails on images {tuple(images.shape)} float32 in [0, 1]: {message}") from error
+            message = format_exception_only(error)[0].splitlines()[0]
+            last = images.shape[1] > images.shape[3] in (1, 3)
+            hint = "; are the channels last? expected (N, C, H, W): images.permute(0, 3, 1, 2)" if last else ""
+            raise ValueError(
+                f"the model fails on images {tuple(images.shape)} float32 in [0, 1]: {message}{hint}"
+            ) from error
         if not torch.equal(images.detach(), given):
             raise ValueError("the model changes its input in place: expected images as they were, begin with .clone()")
         if not isinstance(logits, Tensor):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pag.classifiers.given import require_finite, require_tensors
+from pag.classifiers.given import require_finite, require_logits, require_tensors
 from pag.evaluation.admission import checked, look
 from pag.evaluation.alignment import gradient_alignment
 from pag.evaluation.autoattack import STANDARD, NormResult, evaluate_autoattack, frozen
@@ -26,6 +26,7 @@ from pag.foundation.processes import shared_out
 from pag.store.reader import GradientStore
 
 ALIGNED_AT_ONCE = 32  # images; with every class of each
+LOOKED_AT = 8  # images, before a model is measured
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,9 @@ def _checked_directions(network: nn.Module, directions: Any) -> tuple[Tensor, Gr
     require_tensors(images=images)
     images, _ = checked(images, torch.zeros(len(images), dtype=torch.long))
     with frozen(network):
-        classes = look(network, images[:1].to(device_of(network, images)))[0].shape[1]
+        logits, _ = look(network, images[:LOOKED_AT].to(device_of(network, images)))
+    require_logits(logits)
+    classes = logits.shape[1]
     given, expected = tuple(class_gradients.shape), (len(images), classes, *images.shape[1:])
     if given != expected:
         raise ValueError(

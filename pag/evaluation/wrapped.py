@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pag.classifiers.given import require_differentiable
+from pag.classifiers.given import require_differentiable, require_model
 
 
 class Rescaled(nn.Module):
@@ -29,10 +29,12 @@ class Rescaled(nn.Module):
 class Function(nn.Module):
     """A function from images to logits, as the attacks' libraries want it; its mode is the caller's to set.
 
-    Raises ValueError if it visibly calls a module in training mode, which nobody but the caller can put in eval mode.
+    Raises ValueError if it is none, or visibly calls a module in training mode, which nobody but the caller can put in
+    eval mode.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        require_model(function)
         super().__init__()
         for module in _modules_of(function):
             if module.training:

@@ -176,6 +176,7 @@ def test_radii_of_any_sequence_and_order_are_the_same():
             Changed(lambda z, x: z + 0 * x.data.mul_(0.5).sum()),
             "the model changes its input in place: expected images",
         ),
+        (Changed(lambda z, x: {}["logits"]), r"the model fails on images .*: KeyError: 'logits'"),
         (
             nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36, track_running_stats=False), nn.Linear(36, 4)),
             r"the model fails on images \(1, 1, 6, 6\) .*: Expected more than 1 value per channel",
@@ -186,6 +187,12 @@ def test_models_are_refused_in_one_line(measure, model, message):
     with pytest.raises(ValueError, match=message) as error:
         measure(model, IMAGES, LABELS)
     assert "\n" not in str(error.value)
+
+
+def test_channels_that_are_last_are_pointed_out():
+    images = torch.rand(2, 6, 6, 3)
+    with pytest.raises(ValueError, match=r"are the channels last\? expected \(N, C, H, W\): images.permute"):
+        by_autoattack(nn.Sequential(nn.Conv2d(3, 4, 6), nn.Flatten()), images, torch.tensor([0, 1]))
 
 
 def test_logits_that_are_positive_are_no_probabilities():

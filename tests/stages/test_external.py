@@ -175,6 +175,14 @@ def test_validate_stops_before_anything_runs(
     assert expected in line
 
 
+def test_files_of_a_network_that_is_not_chosen_may_be_elsewhere(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe(workspace, weights="elsewhere.pt")
+    workspace.set("externals", [], "params.yaml")
+    assert workspace.run(monkeypatch, "validate") == 0
+
+
 @pytest.mark.parametrize("command", [("evaluate", "digits", "external", "theirs"), ("check", "digits")])
 @pytest.mark.parametrize(
     ("values", "expected"),

@@ -226,6 +226,8 @@ def test_alignment_with_the_gradients_themselves_is_one() -> None:
         ({"class_gradients": torch.zeros(2, 3, 1, 2, 2)}, "class_gradients are all zero: expected directions"),
         ({"images": None}, "images are a NoneType: expected a tensor"),
         ({"model": lambda x: (x.flatten(1),)}, "the model returns a tuple: expected a tensor of logits"),
+        ({"model": lambda x: Linear()(x).softmax(1)}, "the model returns probabilities, whose gradient vanishes"),
+        ({"model": "rn18"}, "the model is a str: expected a module or a function of images"),
     ],
 )
 def test_alignment_is_measured_of_what_fits(arguments: dict[str, Any], message: str) -> None:
@@ -304,6 +306,8 @@ def test_labels_of_any_integer_type_train(dtype: torch.dtype) -> None:
         ({"model": Detached()}, "the model gives its images no gradient"),
         ({"labels": torch.tensor([0j, 1])}, r"labels are torch.complex64 of shape \(2,\): expected integers"),
         ({"model": "rn18"}, "the model is a str: expected a module or a function of images"),
+        ({"model": Linear}, "the model is the class Linear: expected a module or a function of images"),
+        ({"model": lambda x: Linear()(x).softmax(1)}, "the model returns probabilities, whose gradient vanishes"),
         ({"model": lambda x: (x.flatten(1),)}, r"the model returns tuple: expected logits \(B, C\)"),
         ({"model": lambda x: x}, r"the model returns \(2, 1, 2, 2\): expected logits \(B, C\) of two classes or more"),
         ({"model": Linear().requires_grad_(False)}, "no weight of the model requires a gradient, so nothing would be"),

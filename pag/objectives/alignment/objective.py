@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from pag.classifiers.compiled import in_one_graph, partly_compiled
 from pag.classifiers.double_backward import fast_double_backward
-from pag.classifiers.given import as_classes, require_differentiable, require_finite, require_tensors
+from pag.classifiers.given import (
+    as_classes,
+    require_differentiable,
+    require_finite,
+    require_logits,
+    require_model,
+    require_tensors,
+)
 from pag.classifiers.input_gradients import cosine, input_gradients
 from pag.foundation.config.section import GradientOf, is_number
 from pag.training.batch import Batch
@@ -93,6 +100,7 @@ def alignment_loss(
     inputs = (images, labels, target_classes, class_gradients)
     with torch.enable_grad():  # under no_grad too: the term is made of gradients
         cross_entropy, misaligned, logits = in_one_graph(_terms, model, *inputs, gradient_of=gradient_of)
+    require_logits(logits.detach())
     terms = {"cross_entropy": cross_entropy, "alignment": weight * logits.shape[1] * misaligned}
     if not torch.is_grad_enabled():
         return {name: term.detach() for name, term in terms.items()}
@@ -101,8 +109,7 @@ def alignment_loss(
 
 def _check_model(model: Any, images: Tensor) -> None:
     """Raises ValueError in one line for a model that cannot be trained on `images`."""
-    if not callable(model):
-        raise ValueError(f"the model is a {type(model).__name__}: expected a module or a function of images")
+    require_model(model)
     if isinstance(model, nn.Module) and partly_compiled(model):
         raise ValueError("a part of the model is compiled, or it itself by .compile(): hand over torch.compile(model)")
     parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
