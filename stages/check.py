@@ -36,7 +36,13 @@ from stages.shared.device import best_device
 @click.argument("dataset")
 @click.option("--external", help="try this network of others alone")
 def main(dataset: str, external: str | None) -> None:
-    params, conf, images = load_params(), load_conf(dataset), load(paths.images(dataset))
+    params, conf = load_params(), load_conf(dataset)
+    if not paths.images(dataset).exists():
+        raise ConfigError(
+            f"{paths.images(dataset)} is not there yet: `dvc repro prepare@{dataset}` makes it, once `datasets` of "
+            f"params.yaml has {dataset}"
+        )
+    images = load(paths.images(dataset))
     if external is not None:
         try_network(external, images, conf)
         return

@@ -13,6 +13,7 @@ import torch
 
 from pag.evaluation.trained import load_trained
 from pag.foundation.atomic import atomic_directory
+from pag.foundation.config.conf import load_conf
 from pag.foundation.config.section import ConfigError, nearest
 from pag.images.dataset import load
 from pag.interchange import robustbench
@@ -73,7 +74,9 @@ def measured(dataset: str, arch: str, run: str) -> Measured:
         raise ConfigError(f"no classifier {asked} was trained here{nearest(asked, there)}")
     images = load(paths.images(dataset))
     model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, CPU)
-    return Measured(model, about, load_metrics(paths.record(dataset, arch, run), about), images)
+    own_images = load_conf(dataset).data.loader == "folder"  # what may be done with them, only their owner knows
+    licence = None if own_images else "mit"
+    return Measured(model, about, load_metrics(paths.record(dataset, arch, run), about), images, licence)
 
 
 def write(folder: Path, into: Callable[[Path], None]) -> None:

@@ -23,10 +23,20 @@ from pag.foundation.config.training import AlignedConfig
 from pag.foundation.repository import repository
 from stages.shared import paths
 from stages.shared.command import run_stage
+from stages.shared.edits import uncommitted
 
 
 @click.command()
 def main() -> None:
+    try:
+        check_files()
+    except ConfigError as error:
+        edits = uncommitted()
+        stays = f" ({', '.join(edits)}: not as in git; a value of `-S` stays there until it is changed back)"
+        raise ConfigError(f"{error}{stays if edits else ''}") from None
+
+
+def check_files() -> None:
     params = load_params()
     require_known("params.yaml: archs", params.archs, known_architectures(params.archs))
     for dataset in params.datasets:

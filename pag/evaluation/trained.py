@@ -10,6 +10,10 @@ from pag.classifiers import build, fastest_layout
 from pag.foundation.artifacts import REMAKE, ArtifactError, folder_of, load_weights
 from pag.images.dataset import ImageDataset
 
+WHAT = (
+    "a trained classifier (data/<dataset>/classifiers/<arch>/<run>; pag.interchange.classifier.load_folder reads what "
+    "stages.export wrote)"
+)
 WEIGHTS = "weights.safetensors"
 KEYS = ("dataset", "arch", "run", "method", "dataset_hash", "num_classes", "image_shape")  # of every description
 
@@ -20,7 +24,7 @@ def load_classifier(folder: str | Path, device: str | torch.device = "cpu") -> n
     It maps float32 images (B, C, H, W) in [0, 1] to logits (B, num_classes); in eval mode, its weights without
     gradients: `.train().requires_grad_()` to train on. Raises ArtifactError in one line when it is missing or damaged.
     """
-    path = folder_of(folder, WEIGHTS, "a trained classifier (data/<dataset>/classifiers/<arch>/<run>)")
+    path = folder_of(folder, WEIGHTS, WHAT)
     return _assemble(path, *load_weights(path, KEYS), device)
 
 

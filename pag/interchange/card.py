@@ -35,18 +35,23 @@ Clean accuracy on {n_clean} {split} images; robust accuracy by {measured_on}.
 
 ## Data and licence
 
-The weights are under the MIT licence. The images of `{dataset}` are not part of this folder and keep their own licence;
+{licence} The images of `{dataset}` are not part of this folder and keep their own licence;
 their content, as it was split, has the SHA-256 {dataset_hash}. Classes: {class_names}.
 
 A small research model: it was measured against the attacks above and no others.
 """
+
+LICENSED = "The weights are under the {} licence."
+UNLICENSED = (
+    "The weights have no licence: whoever publishes this folder says which (`license:` at the top of this file)."
+)
 
 
 def model_card(measured: Measured) -> str:
     """The text of README.md, with the metadata that the Hub reads."""
     about, images, rows = measured.about, measured.images, list(_rows(measured))
     data = ModelCardData(
-        license="mit",
+        license=measured.licence,
         library_name="pytorch",
         pipeline_tag="image-classification",
         tags=["adversarial-robustness", "perceptually-aligned-gradients"],
@@ -78,6 +83,7 @@ def model_card(measured: Measured) -> str:
         measured_on=measured.measured_on,
         training="\n".join(f"- {key}: {value}" for key, value in told.items()),
         dataset_hash=images.content_hash,
+        licence=LICENSED.format(measured.licence.upper()) if measured.licence else UNLICENSED,
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n{text}"))
 

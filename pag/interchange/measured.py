@@ -27,6 +27,7 @@ class Measured:
     about: dict[str, Any]  # the description beside the weights
     metrics: dict[str, Any]  # of results/records
     images: ImageDataset  # that it was trained and measured on
+    licence: str | None = "mit"  # of the weights; None: whoever publishes them chooses one
 
     @property
     def name(self) -> str:

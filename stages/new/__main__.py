@@ -25,7 +25,7 @@ from pag.foundation.config.section import ConfigError, check
 from pag.foundation.interrupts import held
 from pag.images.dataset import ImageDataset
 from stages.new.estimate import minutes
-from stages.new.look import reading
+from stages.new.look import TEST, VALIDATION, reading
 from stages.new.values import CPU, GPU, Scale, conf_of, experiment
 from stages.shared.command import run_stage
 from stages.shared.device import best_device, hardware
@@ -121,6 +121,9 @@ def summary(name: str, images: ImageDataset, data: DataConfig, scale: Scale) -> 
     counts = ", ".join(f"{len(split):,} {part}" for part, split in images.splits())
     resized = f", resized to {side}×{side}" if data.image_size else f" of {side}×{side} pixels"
     limited = f" (of more: data.train_limit is {data.train_limit:,})" if data.train_limit else ""
+    cut = (("test", data.test_fraction, TEST), ("validation", data.validation_fraction, VALIDATION))
+    raised = " and ".join(f"data.{part}_fraction is {of:g}" for part, of, usual in cut if of and of > usual)
+    limited += f" ({raised}: the smallest class needs one there)" if raised else ""
     return (
         f"conf/{name}.yaml: {counts} {'grey' if channels == 1 else 'colour'} images{limited}{resized} in "
         f"{images.num_classes} classes; vanilla, AT-L2, CM, NN and SBG with a {scale.arch}"

@@ -16,6 +16,7 @@ from pag.foundation.config.section import ConfigError
 LOOKED_AT = 500  # images, of which the sizes are read
 SIDES = (8, 16, 32, 64)  # that images of other sizes are brought to
 SMALLEST = 8
+TEST, VALIDATION = 0.2, 0.1  # the parts that are cut, where one image of each class is no larger part
 
 
 def reading(path: Path, root: str, largest_side: int, most_images: int | None, image_size: int | None) -> DataConfig:
@@ -29,13 +30,12 @@ def reading(path: Path, root: str, largest_side: int, most_images: int | None, i
     sizes, modes = zip(*looks(tree, files), strict=True)
     side = image_size or common_side(set(sizes), root, largest_side)
     rarest = min(len(names) for names in files["train"].values())
-    cut = {"test": 0.0 if files["test"] else 0.2, "validation": 0.0 if files.get("validation") else 0.1}
     if rarest < 5:
         name = min(files["train"], key=lambda each: len(files["train"][each]))
         raise ConfigError(
             f"class '{name}' has too few training images ({rarest}), expected at least 5: add some or remove it"
         )
-    test = max(cut["test"], _one_of(rarest)) if cut["test"] else None
+    test = None if files["test"] else max(TEST, _one_of(rarest))
     left = rarest * (1 - (test or 0))
     total = sum(map(len, files["train"].values()))
     return DataConfig(
@@ -44,7 +44,7 @@ def reading(path: Path, root: str, largest_side: int, most_images: int | None, i
         image_size=side,
         channels=common_channels(set(modes)),
         test_fraction=test,
-        validation_fraction=max(0.1, _one_of(left)),
+        validation_fraction=VALIDATION if files.get("validation") else max(VALIDATION, _one_of(left)),
         train_limit=most_images if most_images is not None and total > most_images else None,
     )
 

@@ -1,5 +1,6 @@
 """Classifiers as other tools take them: RobustBench, Foolbox, callers in captum's manner."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -97,6 +98,12 @@ def test_numbers_to_choose_by_are_no_results(changes: dict[str, Any], tmp_path: 
     card = model_card(measured(tmp_path, some_images(), **changes))
     assert ("clean accuracy (no result, to choose by)" in card) == ("split" in changes)
     assert "robust accuracy, L2 0.5 (no result, to choose by)" in card and "robust accuracy, L2 0.5\n" not in card
+
+
+def test_weights_of_own_images_have_no_licence_of_ours(tmp_path: Path) -> None:
+    found = measured(tmp_path, some_images())
+    card = model_card(dataclasses.replace(found, licence=None))
+    assert "MIT" not in card and "license: mit" not in card and "The weights have no licence" in card
 
 
 def test_all_images_are_not_called_drawn(tmp_path: Path) -> None:

@@ -175,6 +175,17 @@ def test_validate_stops_before_anything_runs(
     assert expected in line
 
 
+def test_a_value_that_stays_in_the_file_is_pointed_out(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """As `dvc exp run -S` leaves it there."""
+    monkeypatch.setattr("stages.validate.uncommitted", lambda: ["params.yaml"])
+    workspace.set("archs", ["cnnn"], "params.yaml")
+    assert workspace.run(monkeypatch, "validate") == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "did you mean 'cnn'? (params.yaml: not as in git; a value of `-S` stays there" in line
+
+
 def test_files_of_a_network_that_is_not_chosen_may_be_elsewhere(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,8 @@ def test_what_is_written_is_an_experiment(
     printed = capsys.readouterr().out
     assert "16×16 pixels in 2 classes" in printed
     assert "minutes" in printed and printed.endswith("\n  dvc repro\n")
+    fraction = 0.15 if layout == "parts" else 0.19  # of 10 images of a class, or the 8 that the test part leaves
+    assert f"images (data.validation_fraction is {fraction}: the smallest class needs one there) of 16" in printed
     params, conf = load_params(), load_conf("mine")
     assert params.datasets == params.raw == ["mine"]
     assert conf.data.root == source

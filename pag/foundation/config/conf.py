@@ -45,5 +45,5 @@ def load_conf(dataset: str, folder: Path = Path("conf")) -> Conf:
     """The conf of one dataset. Raises ConfigError with one line that names the key and the nearest valid one."""
     known = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "toy")
     if dataset not in known:
-        raise ConfigError(f"unknown dataset '{dataset}'{nearest(dataset, known)}; each has a file conf/<dataset>.yaml")
+        raise ConfigError(f"unknown dataset '{dataset}'{nearest(dataset, known)} (each has a file conf/<dataset>.yaml)")
     return load(Conf, folder / f"{dataset}.yaml")
