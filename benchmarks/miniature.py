@@ -157,7 +157,8 @@ def run_datasets(datasets: list[str], params: dict[str, Any]) -> None:
         copy_repository(folder)
         shrink(folder, datasets, params)
         dvc(folder, "repro")
-        assert "up to date" in dvc(folder, "repro"), "a second `dvc repro` found something to do"
+        started = [line for line in dvc(folder, "repro").splitlines() if line.startswith("Running stage")]
+        assert all("'raw@" in line for line in started), "a second `dvc repro` found something to do"  # raw always runs
         assert (folder / "results/report/report.md").is_file()
         shutil.rmtree(KEPT, ignore_errors=True)
         shutil.copytree(folder / "results/report", KEPT)

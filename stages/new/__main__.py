@@ -71,7 +71,8 @@ def main(name: str, source: str, image_size: int | None, allow_overlap: bool, al
     add_to_git(path)
     click.echo(
         f"params.yaml says to run that (`git restore params.yaml && git rm -qf --cached --ignore-unmatch {path} && rm "
-        f"{path}` takes it back; commit both before `dvc exp run`). Now run:\n\n"
+        f"{path}` takes it back; commit both before `dvc exp run`). `python -m benchmarks.miniature {name} "
+        "--first-look` does a few steps of vanilla and SBG in a minute or two, to see the report. Now run:\n\n"
         "  dvc repro"
     )
 
