@@ -73,7 +73,7 @@ def evaluate_autoattack(
     *,
     batch_size: int,
     seed: int,
-    progress: Callable[[int, int, int], None] = lambda done, total, held: None,
+    progress: Callable[[int, int, int], None] | None = None,
     cache: Path | None = None,
     processes: int = 1,
     budget: Budget = STANDARD,
@@ -109,7 +109,8 @@ def evaluate_autoattack(
         pairs = sum(campaign.pairs for campaign in campaigns)
 
         def tell() -> None:
-            progress(sum(each.decided for each in campaigns), pairs, sum(each.held for each in campaigns))
+            if progress is not None:
+                progress(sum(each.decided for each in campaigns), pairs, sum(each.held for each in campaigns))
 
         kept = None if admitted.random else cache
         if kept is not None and is_first():  # so that another model is refused before the first attack

@@ -73,7 +73,7 @@ def evaluate(
     seed: int = 0,
     processes: int = 1,
     cache: str | Path | None = None,
-    progress: Callable[[int, int, int], None] = lambda done, total, held: None,
+    progress: Callable[[int, int, int], None] | None = None,
 ) -> Evaluation:
     """Measure `model` on exactly these images.
 
@@ -137,7 +137,7 @@ def _check_options(attack: Any, counts: dict[str, tuple[Any, int]], cache: Any, 
             raise ValueError(f"{name} is {number!r}: expected a whole number from {least} on")
     if cache is not None and (not isinstance(cache, str | Path) or Path(cache).is_file()):
         raise ValueError(f"cache is {cache!r}: expected the path of a folder, which may be new")
-    if not callable(progress):
+    if progress is not None and not callable(progress):
         raise ValueError(f"progress is {progress!r}: expected a function of (decided, all, decided and not broken)")
 
 
