@@ -106,11 +106,10 @@ def evaluate_autoattack(
         require_attacks(budget, logits.shape[1])
         flags = flags + reliability_flags(model, images[:batch_size], labels[:batch_size])
         campaigns = [_Campaign(models, images, labels, logits, seed, budget) for models in threat_models.values()]
-        pairs = sum(campaign.pairs for campaign in campaigns)
 
         def tell() -> None:
             if progress is not None:
-                progress(sum(each.decided for each in campaigns), pairs, sum(each.held for each in campaigns))
+                progress(*(sum(getattr(each, of) for each in campaigns) for of in ("decided", "pairs", "held")))
 
         kept = None if admitted.random else cache
         if kept is not None and is_first():  # so that another model is refused before the first attack
