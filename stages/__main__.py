@@ -18,7 +18,10 @@ HERE = Path(__file__).parent
 
 
 @click.command()
-def main() -> None:
+@click.argument("name", required=False)
+def main(name: str | None) -> None:
+    if name is not None:
+        raise click.UsageError(f"each is a module: python -m stages.{name}")
     commands = {path.stem: path for path in sorted(HERE.glob("*.py")) if not path.stem.startswith("__")}
     commands |= {path.parent.name: path for path in sorted(HERE.glob("*/__main__.py"))}
     in_order = [
