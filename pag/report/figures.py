@@ -126,13 +126,7 @@ def _classifier_gradients(dataset: str, arch: str, methods: dict[str, str], home
 def _scatters(dataset: str, scores: pd.DataFrame) -> Iterator[Illustration]:
     if scores.empty:
         return
-    points = "Robust accuracy at the smallest radius of each norm against {}. A point per run"
-    if (scores["run"] != "main").any():
-        points += ", the small ones are variants"
-    if scores["weight"].fillna(scores["penalty"]).groupby(scores["method"]).nunique().max() > 1:
-        points += "; a line joins the runs of a method over its weight, which stands at its ends and at the main run"
-    points += ". Bars are one standard error"
-    points += "; further training seeds of a main run have none." if scores["replica"].any() else "."
+    points = "Robust accuracy at the smallest radius of each norm against {}, a point per run."
     drawn = scatter_figure(dataset, scores, CLEAN)
     alt = f"Scatter plots of the {dataset} runs: robust accuracy over {{}}, a panel per norm."
     clean = points.format("clean accuracy")

@@ -14,8 +14,10 @@ REACH = 7.0  # half the side of the square that a marker covers, in points
 STROKE = 1.5  # the same of a piece of a line
 
 # Where a label may stand around its point, best place first: direction in x and y, at growing distances.
-DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-DISTANCES = (1.0, 2.2, 3.6)
+STRAIGHT, DIAGONAL = ((1, 0), (-1, 0), (0, 1), (0, -1)), ((1, 1), (-1, 1), (1, -1), (-1, -1))
+DIRECTIONS = (*STRAIGHT, *DIAGONAL, *((dx / 2, dy) for dx, dy in DIAGONAL))
+DISTANCES = (1.0, 2.2, 3.6, 5.0)
+ROUNDS = 4  # in which each label may move once more, now that the others are there
 
 Point = tuple[float, float]
 
@@ -98,38 +100,64 @@ def place_labels(
 ) -> list[Box]:
     """A box for each label, the first of the best candidates inside `area`: those that cover the fewest markers, labels
     and leaders, whose own leader crosses the fewest of these, and that cover the fewest of `strokes`, points of lines.
+
+    Who comes first takes the place of another, so several orders are tried.
     """
     covered = [_centred(x, y, 2 * REACH, 2 * REACH) for x, y in markers]
     drawn = [_centred(x, y, 2 * STROKE, 2 * STROKE) for x, y in strokes]
-    boxes: list[Box] = []
-    leaders: list[Box] = []
-    for (x, y), (width, height) in zip(at, sizes, strict=True):
-        candidates = [
-            _centred(x + dx * (reach + width / 2), y + dy * (reach + height / 2), width, height)
-            for reach in (REACH * distance for distance in DISTANCES)
-            for dx, dy in DIRECTIONS
-        ]
-        written = [*boxes, *leaders]
-        costs = [_cost(box, (x, y), area, covered, written, drawn) for box in candidates]
-        best = candidates[costs.index(min(costs))]
-        boxes.append(best)
-        leaders += _leader((x, y), best, STROKE)
-    return boxes
+    candidates = [_candidates(*of_label, area, covered, drawn) for of_label in zip(at, sizes, strict=True)]
+    given = range(len(at))
+    by_place = [sorted(given, key=lambda label: at[label][axis]) for axis in (0, 1)]
+    orders = [given, *by_place, *(order[::-1] for order in by_place)]
+    found = [_placed(candidates, order) for order in orders]
+    return list(min(found, key=lambda placed: placed[0])[1])
 
 
-def _cost(
-    box: Box, point: Point, area: Box, markers: Sequence[Box], written: Sequence[Box], drawn: Sequence[Box]
-) -> tuple[int, ...]:
-    """What counts first comes first."""
-    others = [marker for marker in markers if not marker.overlaps(_centred(*point, 0, 0))]
-    leader = _leader(point, box, 0.0)
-    through = [sum(piece.covers(shapes) for piece in leader) for shapes in (written, others)]
-    return not box.inside(area), box.covers([*markers, *written]), *through, box.covers(drawn)
+def _placed(candidates: "Sequence[Sequence[Candidate]]", order: Sequence[int]) -> tuple[tuple[int, ...], list[Box]]:
+    """Cost and boxes, after each label in turn took the best place that the others leave, until none moves."""
+    chosen: dict[int, Candidate] = {}
+    for _ in range(ROUNDS):
+        before = dict(chosen)
+        for label in order:
+            others = [chosen[other] for other in chosen if other != label]
+            chosen[label] = min(candidates[label], key=lambda candidate: candidate.cost(others))
+        if chosen == before:
+            break
+    costs = [own.cost([other for other in chosen.values() if other is not own]) for own in chosen.values()]
+    total = tuple(sum(parts) for parts in zip(*costs, strict=True))
+    return total, [chosen[label].box for label in range(len(candidates))]
 
 
-def _leader(point: Point, box: Box, half: float) -> list[Box]:
-    """Pieces of the line from a point to its label, 2 · `half` wide."""
-    return [_centred(*place, 2 * half, 2 * half) for place in _along([point, box.centre])]
+@dataclass(frozen=True)
+class Candidate:
+    """A place for a label."""
+
+    box: Box
+    leader: tuple[Box, ...]  # pieces of the line to its point
+    outside: bool
+    on: int  # markers that it covers
+    through: int  # markers of other points that its leader crosses
+    over: int  # pieces of lines that it covers
+
+    def cost(self, others: "Sequence[Candidate]") -> tuple[int, ...]:
+        """What counts first comes first; `others`: the places of the other labels."""
+        written = [shape for other in others for shape in (other.box, *other.leader)]
+        crossed = sum(piece.covers(written) for piece in self.leader)
+        return self.outside, self.on + self.box.covers(written), crossed, self.through, self.over
+
+
+def _candidates(point: Point, size: Point, area: Box, markers: Sequence[Box], drawn: Sequence[Box]) -> list[Candidate]:
+    (x, y), (width, height) = point, size
+    others = [marker for marker in markers if not marker.overlaps(_centred(x, y, 0, 0))]
+    found = []
+    for reach in (REACH * distance for distance in DISTANCES):
+        for dx, dy in DIRECTIONS:
+            box = _centred(x + dx * (reach + width / 2), y + dy * (reach + height / 2), width, height)
+            leader = tuple(_centred(*place, 2 * STROKE, 2 * STROKE) for place in _along([point, box.centre]))
+            through = sum(piece.covers(others) for piece in leader)
+            outside = not box.inside(area)
+            found.append(Candidate(box, leader, outside, box.covers(markers), through, box.covers(drawn)))
+    return found
 
 
 def _along(line: Sequence[Point]) -> Iterator[Point]:

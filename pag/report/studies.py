@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pag.foundation.config.runs import Study
 from pag.report.formats import MISSING, NORM_NAMES, Table, measured, method_name, name_of, radius, threat
 from pag.report.results import Evaluated
-from pag.report.style import PLOT_DPI, colour, error_bars, house_style, marker
+from pag.report.style import PLOT_DPI, bar_ends, colour, error_bars, house_style, marker
 
 CAPTIONS: dict[Study, tuple[str, str]] = {
     "sweep": ("λ sweep", "One run per λ, main runs included."),
@@ -154,4 +154,5 @@ def _line(axes: Axes, rows: pd.DataFrame, method: str, scale: float, label: str 
     x, y = list(known["weight"]), list(scale * known["value"])
     axes.plot(x, y, label=label, color=colour(method), linestyle=style, marker=marker(method), markersize=5)
     if known["error"].notna().any():  # that of an alignment is not known
-        error_bars(axes, x, y, list(scale * known["error"]), method)
+        ends = [bar_ends(*bar, scale) for bar in zip(y, scale * known["error"], strict=True)]
+        error_bars(axes, x, y, ends, method)

@@ -87,9 +87,23 @@ def marker(method: str) -> str:
     return "s" if method.startswith(("at-", "trades-")) else "D"
 
 
-def error_bars(axes: Axes, x: Sequence[float], y: Sequence[float], errors: Sequence[float], method: str) -> None:
-    """Bars of one standard error in front of the markers, which hide short ones otherwise."""
-    axes.errorbar(x, y, yerr=errors, fmt="none", ecolor=ink(method), elinewidth=1, capsize=2, zorder=4)
+def bar_ends(value: float, error: float, most: float) -> tuple[float, float]:
+    """Of an error bar: no accuracy is below 0 or above `most`."""
+    return max(0.0, value - error), min(most, value + error)
+
+
+def error_bars(
+    axes: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    ends: Sequence[tuple[float, float]],
+    method: str,
+    across: bool = False,
+) -> None:
+    """Bars between `ends`, of x if `across`, of y otherwise; in front of the markers, which hide short ones."""
+    errors = np.abs(np.subtract(ends, np.reshape(x if across else y, (-1, 1)))).T if len(ends) else None
+    look: dict[str, Any] = {"fmt": "none", "ecolor": ink(method), "elinewidth": 1, "capsize": 2, "zorder": 4}
+    axes.errorbar(x, y, **look | {"xerr" if across else "yerr": errors})
 
 
 @contextmanager

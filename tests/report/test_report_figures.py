@@ -3,7 +3,6 @@
 from typing import get_args
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
@@ -16,7 +15,6 @@ from pag.report.grids import Panel, diffusion_figure, realization_figure, target
 from pag.report.labels import Box, place_labels
 from pag.report.mosaic import GAP, TILE, gradient_tile, image_tile, mosaic
 from pag.report.results import read_results
-from pag.report.scatter import CLEAN, scatter_figure
 from pag.report.style import COLOURS, colour, contrast, ink, marker
 
 
@@ -143,16 +141,6 @@ def test_no_label_stands_on_the_leader_of_another():
             for other in boxes[:index] + boxes[index + 1 :]:
                 across = (leader[:, 0] > other.left) & (leader[:, 0] < other.right)
                 assert not (across & (leader[:, 1] > other.bottom) & (leader[:, 1] < other.top)).any()
-
-
-def test_a_line_over_the_weight_is_labelled_at_its_ends_and_at_the_main_run():
-    rows = [("sweep", 0.5), ("main", 2.0), ("sweep", 4.0), ("sweep", 8.0)]
-    points = pd.DataFrame([{"name": f"{run}{weight}", "run": run, "weight": weight} for run, weight in rows])
-    points = points.assign(dataset="digits", arch="cnn", method="sbg", penalty=np.nan, replica=False, error=0.01)
-    robust = points.assign(measure="robust", attack="AutoAttack", norm="L2", eps=0.5, value=[0.1, 0.2, 0.3, 0.4])
-    clean = points.assign(measure="clean", attack="none", norm=None, eps=np.nan, value=[0.9, 0.8, 0.7, 0.6])
-    figure = scatter_figure("digits", pd.concat([robust, clean]), CLEAN)
-    assert {text.get_text() for text in figure.axes[0].texts} == {"λ = 0.5", "SBG λ = 2", "λ = 8"}
 
 
 def test_every_method_has_a_name_and_a_colour_of_its_own() -> None:
