@@ -107,11 +107,11 @@ def error_bars(
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Draw with STYLE over matplotlib's defaults, whatever the user's own settings are."""
+def house_style(scale: float = 1.0) -> Iterator[None]:
+    """Draw with STYLE over matplotlib's defaults, whatever the user's own settings are; `scale`: of all words."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+        matplotlib.rcParams.update(STYLE | {size: scale * STYLE[size] for size in ("font.size", "axes.titlesize")})
         yield
 
 
