@@ -10,7 +10,7 @@ from pag.foundation.config.conf import Conf
 from pag.foundation.config.external import EXTERNAL
 from pag.foundation.config.params import Params
 from pag.report import tables
-from pag.report.formats import METHOD_NAMES, REALIZATION_NAMES, Table, method_name
+from pag.report.formats import METHOD_NAMES, METHOD_WORDS, REALIZATION_NAMES, Table, arch_name, method_name
 from pag.report.judgement import Finding, judge
 from pag.report.metrics import Metrics
 from pag.report.paper import load_paper
@@ -81,8 +81,8 @@ class Content:
         classes, classifier = conf.alignment.classes_per_image, conf.classifier
         return (
             f"{images}Unless a variant says otherwise: {classifier.epochs} epochs of batches of "
-            f"{classifier.batch_size}; {classes} target class{'' if classes == 1 else 'es'} per image; stored "
-            f"directions of {conf.distill.bits} bits a value."
+            f"{classifier.batch_size}; aligned towards {classes} class{'' if classes == 1 else 'es'} of each image, "
+            f"with gradients stored in {conf.distill.bits} bits a value."
         )
 
     @property
@@ -179,20 +179,26 @@ def _facts(params: Params, runs: Sequence[Evaluated]) -> list[tuple[str, str]]:
     facts = [
         ("The paper", load_paper()["about"]["source"]),
         ("Datasets", ", ".join(params.datasets)),
-        ("Architectures", ", ".join(params.archs)),
+        ("Architectures", ", ".join(arch_name(arch) for arch in params.archs)),
         ("Training seed", ", ".join(dict.fromkeys(str(seed) for seed in seeds if seed is not None))),
-        ("Methods", ", ".join(method_name(method) for method in params.methods())),
-        ("Aligned with", "; ".join(aligned)),
+        ("Methods", ", ".join(_method(method) for method in params.methods())),
+        ("Aligned with", aligned and f"the gradients that name the method: {'; '.join(aligned)}"),
         ("Variants", ", ".join(params.variants)),
         ("Networks of others", ", ".join(params.externals)),
-        ("Machine", "; ".join(dict.fromkeys(run.metrics.hardware for run in runs))),
+        ("Evaluated on", "; ".join(dict.fromkeys(run.metrics.hardware for run in runs))),
         (
             "Robust accuracy",
-            f"that of {attack}. Standard errors are binomial (Agresti and Coull), over the n "
+            f"accuracy under {attack}. Standard errors are binomial (Agresti and Coull), over the n "
             "images behind a number, without the spread over training seeds",
         ),
     ]
     return [fact for fact in facts if fact[1]]
+
+
+def _method(method: str) -> str:
+    """With what it is, where its name does not say which gradients it aligns with."""
+    words = METHOD_WORDS.get(method)
+    return method_name(method) + (f" ({words})" if words else "")
 
 
 def _group(dataset: str, arch: str, runs: Sequence[Evaluated], scores: pd.DataFrame) -> Group:
@@ -209,5 +215,5 @@ def _tables(group: Group) -> Iterator[Table | None]:
         yield tables.accuracy_table(*names, group.main, group.main_scores)
         yield tables.foolbox_table(*names, group.main, group.main_scores)
     yield from study_tables(group.runs, group.scores)
-    if timed := [run for run in group.runs if run.metrics.train_seconds is not None]:
-        yield tables.cost_table(*names, timed)
+    if any(run.metrics.train_seconds is not None for run in group.runs):
+        yield tables.cost_table(*names, group.runs)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pag.foundation.config.section import without_activation
+
 NORM_NAMES = {"L2": "L2", "Linf": "L∞"}
 MISSING = "missing"
 
@@ -23,6 +25,39 @@ METHOD_NAMES = {
     "noise": "Noise",
 }
 REALIZATION_NAMES = {"oi": "one image", "cm": "class mean", "nn": "nearest neighbour", "sbg": "score-based gradients"}
+
+METHOD_WORDS = {
+    "vanilla": "plain training",
+    "at-l2": "adversarial training within an L2 radius",
+    "at-linf": "adversarial training within an L∞ radius",
+    "trades-linf": "TRADES within an L∞ radius",
+    "gradnorm": "penalty on the size of the input gradient",
+    "noise": "training on noisy images",
+}
+ARCH_WORDS = {
+    "cnn": "4 convolutions and a linear layer",
+    "mlp": "perceptron of two layers",
+    "rn8": "pre-activation ResNet of 8 layers",
+    "rn14": "pre-activation ResNet of 14 layers",
+    "rn18": "ResNet-18 for small images",
+    "wrn-34-10": "Wide ResNet 34-10",
+    "vgg11": "VGG-11 with BatchNorm",
+    "vgg13": "VGG-13 with BatchNorm",
+    "vgg16": "VGG-16 with BatchNorm",
+    "vit": "vision transformer of 7 layers",
+    "vit-mini": "vision transformer of 3 layers",
+    "mixer": "MLP-Mixer of 8 blocks",
+}
+ACTIVATION_NAMES = {"relu": "ReLU", "silu": "SiLU"}
+
+
+def arch_name(arch: str) -> str:
+    """'rn8-silu (pre-activation ResNet of 8 layers; its activation is SiLU)'; a name of timm's says what it is."""
+    base = without_activation(arch)
+    words = [ARCH_WORDS[base]] if base in ARCH_WORDS else []
+    if base != arch:
+        words.append(f"its activation is {ACTIVATION_NAMES[arch.removeprefix(f'{base}-')]}")
+    return f"{arch} ({'; '.join(words)})" if words else arch
 
 
 def method_name(method: str) -> str:

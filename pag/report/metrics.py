@@ -75,6 +75,16 @@ class Metrics(_Record):
         """What must stand beside every number of this file."""
         return "; ".join(part for part in (self.data_note, self.attack) if part) or None
 
+    @property
+    def untimed(self) -> str | None:
+        """Why a time of the training is missing, where one is."""
+        if self.train_seconds is None:
+            others = self.seed is None
+            return "trained by others" if others else "trained elsewhere, or its file of timings was not kept"
+        if self.seconds_per_step is None:
+            return "its training changed the machine, so a mean over steps would be that of none"
+        return None
+
 
 class Spread(_Record):
     """Mean and standard deviation over the toy seeds."""

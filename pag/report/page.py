@@ -59,7 +59,10 @@ def _write_tables(content: Content, folder: Path) -> None:
 def markdown_page(content: Content, shown: Sequence[Illustration]) -> str:
     facts = [f"- {what}: {which}" for what, which in content.facts]
     about = [*facts, "- Every number as CSV: [tables/all.csv](tables/all.csv), the tables below as LaTeX beside it"]
-    sections = [f"# {TITLE}", "The same with charts that react: [index.html](index.html), to be downloaded and opened."]
+    sections = [
+        f"# {TITLE}",
+        "[index.html](index.html) is the same with interactive charts: download it and open it in a browser.",
+    ]
     sections.append("\n".join(about))
     for dataset in content.params.datasets:
         sections += [f"## {dataset}", content.settings(dataset)]
@@ -121,7 +124,7 @@ def _figures(dataset: str, shown: Sequence[Illustration]) -> str:
 def _warnings(content: Content) -> str:
     """What was flagged, and apart from that our notes on how the attacks were run."""
     flags = [f"- {flag}" for flag in content.flags]
-    intro = "What the attacks themselves flagged as a reason to distrust one of its numbers, and what was not learnt:"
+    intro = "What the attacks themselves flagged as a reason to distrust a number, and what was not learnt:"
     lines = ["## Warnings of the attacks", "", *([intro, "", *flags] if flags else ["The attacks flagged nothing."])]
     if content.notes:
         lines += ["", "How the attacks differ from the standard version here:", ""]
@@ -132,5 +135,5 @@ def _warnings(content: Content) -> str:
 def _sanity(content: Content) -> str:
     """Empty where no run was asked for the checks."""
     lines = [f"- {run}: **{'passed' if passed else 'failed'}** — {text}" for run, passed, text in content.sanity]
-    intro = "Signs of an evaluation that flatters, looked for in attacks of their own:"
+    intro = "Signs that an evaluation overstates robustness, each looked for with attacks of its own:"
     return "\n".join(["## Sanity checks", "", intro, "", *lines]) if lines else ""

@@ -52,7 +52,10 @@ def study_tables(runs: Sequence[Evaluated], scores: pd.DataFrame) -> list[Table]
             chosen = [*_main_seeds(runs, chosen), *chosen]
         if study == "sweep":
             chosen = [*_main_weights(runs, chosen), *chosen]
-        caption = f"{about} Percent: measured ± standard error of the images behind it, unless said otherwise."
+        caption = (
+            f"{about} Percent: measured ± standard error of the images behind it, unless said otherwise. λ: weight of "
+            "the alignment; k: classes of each image that are aligned."
+        )
         drawn.append(Table(f"{runs[0].dataset}-{runs[0].arch}-{study}", title, caption, *_cells(chosen, scores)))
     return drawn
 

@@ -92,7 +92,11 @@ def accuracy_table(dataset: str, arch: str, runs: Sequence[Evaluated], scores: p
 def _accuracy_caption(dataset: str, arch: str, scores: pd.DataFrame) -> str:
     """What the cells of `accuracy_table` mean."""
     accuracies = scores[scores["measure"].isin(["clean", "robust"])]
-    attacked = "“Clean, attacked” is the clean accuracy of exactly the images under attack."
+    attacked = (
+        "L2 and L∞: accuracy under attack within that radius. “Clean, attacked” is the clean accuracy of exactly the "
+        "images under attack. λ: weight of the alignment. Alignment: mean cosine between the input gradients and SBG "
+        "on held-out images."
+    )
     if not accuracies["paper"].notna().any():
         return f"Percent: measured ± standard error. {attacked} The paper has no numbers for {dataset} / {arch}."
     mark = variant_mark(dataset)
@@ -140,17 +144,25 @@ def toy_table(scores: pd.DataFrame) -> Table:
 def cost_table(dataset: str, arch: str, runs: Sequence[Evaluated]) -> Table:
     """Training time of each run of one dataset and architecture, and of all together."""
     rows = []
-    for run in runs:
+    timed = [run for run in runs if run.metrics.train_seconds is not None]
+    for run in timed:
         step = run.metrics.seconds_per_step
         per_step = MISSING if step is None else f"{1000 * step:.2f}"
         machine = run.metrics.train_hardware or run.metrics.hardware
-        name = run.variant or method_name(run.method)
-        rows.append([name, duration(run.metrics.train_seconds), per_step, machine])
-    known = [run.metrics.train_seconds for run in runs if run.metrics.train_seconds is not None]
-    if len(known) > 1:
-        rows.append([f"{len(known)} runs", duration(sum(known)), "", ""])
+        rows.append([run.variant or method_name(run.method), duration(run.metrics.train_seconds), per_step, machine])
+    if len(timed) > 1:
+        whole = sum(run.metrics.train_seconds or 0.0 for run in timed)
+        rows.append([f"{len(timed)} runs", duration(whole), "", ""])
+    names = [(run.variant or method_name(run.method), run.metrics.untimed) for run in runs]
+    caption = " ".join(["Wall time of the training steps, without validation and saving.", *untimed(names)])
     header = ["Run", "training", "per step (ms)", "machine"]
-    return Table(f"{dataset}-{arch}-cost", "Training cost", "Wall time of the training alone.", header, rows)
+    return Table(f"{dataset}-{arch}-cost", "Training cost", caption, header, rows)
+
+
+def untimed(runs: Sequence[tuple[str, str | None]]) -> list[str]:
+    """Sentences on why times of the training are missing, of runs by their names with the reason of each."""
+    reasons = dict.fromkeys(reason for _, reason in runs if reason)
+    return [f"Missing of {', '.join(name for name, why in runs if why == reason)}: {reason}." for reason in reasons]
 
 
 def _cell(score: object) -> str:

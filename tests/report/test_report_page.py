@@ -1,18 +1,22 @@
 """The written report: its files, its order, its bytes."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pag.classifiers import ACTIVATIONS, ARCHITECTURES
 from pag.foundation.artifacts import ArtifactError, load_json, save_json
+from pag.foundation.config.section import Baseline, without_activation
 from pag.report.content import content_of
 from pag.report.figures import illustrations
-from pag.report.formats import Table
+from pag.report.formats import ACTIVATION_NAMES, ARCH_WORDS, METHOD_WORDS, Table, arch_name
 from pag.report.page import markdown_page, write_report
 from pag.report.results import read_results
 from pag.report.rules import CLAIMS
+from pag.report.web.provenance import provenance
 
 FIGURES = [
     "digits-alignment",
@@ -153,6 +157,35 @@ def test_the_cost_of_each_training_and_of_all(experiment):
     assert "| AT-L2 | 2.5 h | 50.00 | 2 CPU cores |" in cost
     assert "| SBG | 30.0 s | 22.00 | 2 CPU cores |" in cost
     assert "| 8 runs | 2.6 h |  |  |" in cost  # 9,000 s and seven times 30 s
+
+
+def test_why_a_time_of_a_training_is_missing(experiment):
+    assert "Missing of" not in markdown(experiment)
+    experiment.change("at-l2", seconds_per_step=None)
+    for method in ("cm", "nn"):
+        experiment.change(method, train_seconds=None, seconds_per_step=None)
+    cost = markdown(experiment).split("#### Training cost")[1].split("\n## ")[0]
+    assert "Missing of AT-L2: its training changed the machine" in cost
+    assert "Missing of CM, NN: trained elsewhere, or its file of timings was not kept." in cost
+    assert "| AT-L2 | 30.0 s | missing |" in cost and "| 6 runs |" in cost
+    params, confs = experiment.load()
+    runs, *_ = provenance(content_of(params, confs, read_results(params, confs, experiment.folder)))
+    assert "Missing of digits / cnn / CM, digits / cnn / NN: trained elsewhere" in runs.caption
+
+
+def test_names_are_explained_where_they_first_stand(experiment):
+    page = markdown(experiment)
+    assert "- Architectures: cnn (4 convolutions and a linear layer)\n" in page
+    assert "AT-L2 (adversarial training within an L2 radius), " in page
+    assert "λ: weight of the alignment. Alignment: mean cosine" in page.split("#### Accuracy")[1].split("| Method")[0]
+    assert arch_name("rn8-silu") == "rn8-silu (pre-activation ResNet of 8 layers; its activation is SiLU)"
+    assert arch_name("timm-resnet18") == "timm-resnet18"
+
+
+def test_every_architecture_and_method_is_explained():
+    assert {without_activation(arch) for arch in ARCHITECTURES} == set(ARCH_WORDS)
+    assert set(ACTIVATION_NAMES) == set(ACTIVATIONS)
+    assert set(METHOD_WORDS) == set(get_args(Baseline))
 
 
 def test_what_foolbox_flagged_stands_with_its_name_and_what_both_flag_once(experiment):

@@ -149,4 +149,5 @@ def _table(scores: pd.DataFrame, scale: float, digits: int) -> pd.DataFrame:
 
 
 def _percent(scores: pd.DataFrame) -> pd.DataFrame:
-    return _table(scores, 100, 2)
+    rows = _table(scores, 100, 2)
+    return rows.assign(high=rows["high"].clip(upper=100))

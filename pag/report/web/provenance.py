@@ -11,6 +11,7 @@ from typing import Any
 from pag.foundation.config.conf import Conf
 from pag.report.content import Content, label
 from pag.report.formats import MISSING, Table, duration
+from pag.report.tables import untimed
 
 PACKAGES = (
     "torch",
@@ -40,7 +41,9 @@ def _runs(content: Content) -> Table:
         seed = MISSING if found.seed is None else str(found.seed)
         rows.append([label(run), seed, *hashes, duration(found.train_seconds), trained_on, found.hardware])
     header = ["Run", "seed", "images", "weights", "training", "trained on", "evaluated on"]
-    caption = "Hashes of the images and of the classifier's weights; wall time of the training."
+    about = "Hashes of the images and of the classifier's weights; wall time of the training steps."
+    every = (*content.results.runs, *content.results.variants, *content.results.externals)
+    caption = " ".join([about, *untimed([(label(run), run.metrics.untimed) for run in every])])
     return Table("runs", "Runs", caption, header, rows)
 
 
