@@ -23,7 +23,7 @@ def curves_figure(dataset: str, arch: str, runs: Sequence[Evaluated]) -> Figure:
     curves = [(run.method, run.outcomes.curve) for run in runs if run.outcomes is not None]
     norms = [norm for norm in NORMS if any(norm in curve for _, curve in curves)]
     with house_style():
-        figure = Figure(figsize=(4.8 * len(norms) + 1.4, 4.2), dpi=PLOT_DPI, layout="constrained")
+        figure = Figure(figsize=(4.0 * len(norms) + 1.4, 3.8), dpi=PLOT_DPI, layout="constrained")
         panels = figure.subplots(1, len(norms), squeeze=False)[0]
         for axes, norm in zip(panels, norms, strict=True):
             scale = unit_of(np.concatenate([curve[norm][0] for _, curve in curves if norm in curve]))

@@ -57,7 +57,10 @@ def illustrations(params: Params, results: Results, folder: Path) -> Iterator[Il
         if dataset in params.noise_level_figures:
             yield _noise_levels(dataset, home)
         diffusion = arrays.read_diffusion(home / "diffusion.npz")
-        caption = f"Training loss of the diffusion model, and {diffusion.kind}; columns are classes."
+        what = diffusion.kind
+        if what == "one-step denoising":
+            what += ": test images with noise, and what the model makes of them in one step"
+        caption = f"Training loss of the diffusion model, and {what}; columns are classes."
         alt = f"Training loss of the diffusion model of {dataset}, and its {diffusion.kind}, a column per class."
         drawn = diffusion_figure(dataset, diffusion)
         yield Illustration(f"{dataset}-diffusion", dataset, caption, drawn, "pictures", alt)

@@ -75,7 +75,8 @@ def markdown_page(content: Content, shown: Sequence[Illustration]) -> str:
     sections += [_claims(content), "## The paper's tables"]
     sections += [part for table in content.paper for part in _table(table, "###")]
     if content.absent:
-        sections.append(f"Not run here, with the presets that do: {', '.join(content.absent)}.")
+        run = "To run one: `dvc exp run $(python -m stages.preset <name>)`."
+        sections.append(f"Not run here, with the presets that do: {', '.join(content.absent)}. {run}")
     sections += [_warnings(content), _sanity(content)]
     return "\n\n".join(section for section in sections if section) + "\n"
 

@@ -21,11 +21,12 @@ from pag.report.outcomes import Sample
 
 SLACK = 0.02  # "at least" forgives a loss this small
 CERTAINTY = (
-    "Comparisons are of the same images, image by image where the evaluation recorded them, and over training seeds "
-    "where both methods have several. A check is undecided if the 95 % interval of the difference contains what the "
-    "check asks for; p is two-sided, of a true difference equal to that. A claim does not hold if one of its checks "
-    "fails, and is undecided if none fails and one is undecided; intervals are not widened for the number of checks. "
-    "With one training seed (n is the images alone) an outcome is about these trained networks, not about the methods."
+    "Comparisons are of the same images, image by image (“paired”) where the evaluation recorded them, and over "
+    "training seeds where both methods have several. A check is undecided if the 95 % interval of the difference "
+    "contains what the check asks for; p is two-sided, of a true difference equal to that. A claim does not hold if "
+    "one of its checks fails, and is undecided if none fails and one is undecided; intervals are not widened for the "
+    "number of checks. With one training seed (n is the images alone) an outcome is about these trained networks, not "
+    "about the methods."
 )
 BEATS = "“Beats” means that the difference is above 0."
 AT_LEAST = f"“At least” means not more than {100 * SLACK:g} points below."

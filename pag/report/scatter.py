@@ -40,8 +40,8 @@ def scatter_figure(dataset: str, scores: pd.DataFrame, across: Abscissa) -> Figu
     attacks = " and ".join(robust["attack"].unique())
     archs, norms = list(dict.fromkeys(scores["arch"])), list(dict.fromkeys(robust["norm"]))
     with house_style():
-        width = 5.2 * len(norms)
-        figure = Figure(figsize=(width, 4.4 * len(archs)), dpi=PLOT_DPI, layout="constrained")
+        width = 4.6 * len(norms)
+        figure = Figure(figsize=(width, 4.1 * len(archs)), dpi=PLOT_DPI, layout="constrained")
         panels = figure.subplots(len(archs), len(norms), squeeze=False)
         drawn = []
         for row, arch in zip(panels, archs, strict=True):
@@ -76,7 +76,7 @@ def _words(points: pd.DataFrame, scores: pd.DataFrame, across: Abscissa) -> Iter
         yield "A line joins the runs of one method over its weight (λ, or the penalty's),"
         yield "which is written at its ends and at the main run."
     known = points["x_error"].notna().any()
-    yield f"Bars: one standard error{'' if known else ', unknown of the alignment'}."
+    yield f"Bars: one standard error{'' if known else '; that of the alignment is not known'}."
     own = scores[scores["measure"] == across.measure]
     if len(unknown := own[own["value"].isna()]):
         names = dict.fromkeys(_run_name(row) for row in unknown.to_dict("records"))

@@ -135,8 +135,8 @@ def toy_table(scores: pd.DataFrame) -> Table:
         cells = [_cell(score) for score in own.itertuples()]
         rows.append([method_name(str(method)), *cells, str(int(own["n"].iloc[0]))])
     caption = (
-        "Percent: mean ± standard deviation over the seeds / paper / difference in points. Worst point: of a grid over "
-        "each test point's disc, which the paper has no number of; PGD misses some of them."
+        "Percent: mean ± standard deviation over the seeds / paper / difference in points. Worst point: accuracy at "
+        "the worst point of a grid over each test point's disc, which PGD may miss; the paper has no number of it."
     )
     return Table("toy", "Accuracy", caption, ["Method", "Clean", "PGD", "Worst point", "seeds"], rows)
 
