@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pag.report.formats import NORM_NAMES, method_name, unit_of
 from pag.report.outcomes import NORMS, survived
@@ -40,6 +41,7 @@ def curves_figure(dataset: str, arch: str, runs: Sequence[Evaluated]) -> Figure:
             axes.set(xlabel=f"{NORM_NAMES[norm]} radius ε{unit}", ylabel="accuracy under a quick attack (%)")
             axes.set(ylim=(-3, 103), title=f"{dataset} / {arch}, {NORM_NAMES[norm]}")
             axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=scale != 1, steps=[1, 2, 4, 5, 10]))
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right center", fontsize=8)
         return figure

@@ -87,7 +87,8 @@ def targets_figure(dataset: str, arch: str, eps: float, panels: list[Panel]) -> 
 
 def noise_level_figure(dataset: str, panels: list[Panel]) -> Figure:
     """SBG towards every class over the noise levels, one panel per image (the paper's Figure 8)."""
-    about = f"Rows: noise levels; the first column is the noisy image. {TARGETS} {_shades(panels)}"
+    levels = "Rows: noise levels (ᾱ: the share of the image, t: the step of the model)"
+    about = f"{levels}; the first column is the noisy image. {TARGETS} {_shades(panels)}"
     return _panels_figure(f"{dataset}: score-based gradients over noise levels", about, panels, gradient_tile)
 
 

@@ -137,7 +137,7 @@ def weight_figure(dataset: str, arch: str, method: str, scores: pd.DataFrame) ->
                 _line(axes, line, method, 100, f"radius {radius(float(str(eps)))}", style)
             axes.set(title=f"{dataset} / {arch}: {method_name(method)}, {NORM_NAMES[norm]}", ylim=(-4, 104))
             axes.set_ylabel(f"{' and '.join(attacked['attack'].unique())} accuracy (%)")
-            axes.legend(loc="best", fontsize=8, handlelength=3.5)
+            axes.legend(loc="best", handlelength=3.5)
         _line(panels[-1], rows[rows["measure"] == "alignment"], method, 1, None, "-")
         panels[-1].set(title="Alignment", ylabel="mean cosine with SBG")
         low, high = panels[-1].get_ylim()

@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from pag.foundation.artifacts import ArtifactError, save_arrays
 from pag.foundation.config.section import Baseline, Realization
 from pag.report import arrays, style
+from pag.report.curves import curves_figure, with_curves
 from pag.report.figures import illustrations
 from pag.report.formats import METHOD_NAMES
 from pag.report.grids import Panel, diffusion_figure, realization_figure, targets_figure
@@ -189,6 +190,18 @@ def test_curves_start_at_the_clean_accuracy_and_fall_where_images_break(experime
     (line,) = axes.lines
     assert line.get_label() == "SBG"
     assert line.get_xydata().tolist() == [[0, 75], [0.25, 50], [0.5, 25]]
+
+
+def test_radii_in_grey_levels_have_whole_numbers_below_them(experiment):
+    curve = {"curve_eps_Linf": np.array([4, 16]) / 255, "curve_radius_Linf": np.array([0, 5 / 255, 0.1, np.inf])}
+    radius = {norm: np.array([0, 0.5, 1.0, np.inf]) for norm in ("L2", "Linf")}
+    experiment.write_outcomes("sbg", radius, np.ones(10, bool), **curve)
+    params, confs = experiment.load()
+    runs = with_curves(read_results(params, confs, experiment.folder).runs)
+    (axes,) = curves_figure("digits", "cnn", runs).axes
+    assert axes.get_xlabel() == "L∞ radius ε (1/255)"
+    ticks = axes.get_xticks()
+    assert ticks.tolist() == ticks.round().tolist() and {0, 4, 8, 12, 16} <= set(ticks)
 
 
 def test_combined_methods_share_the_colour_of_their_robust_part():
