@@ -157,8 +157,10 @@ def run_datasets(datasets: list[str], params: dict[str, Any]) -> None:
         copy_repository(folder)
         shrink(folder, datasets, params)
         dvc(folder, "repro")
-        started = [line for line in dvc(folder, "repro").splitlines() if line.startswith("Running stage")]
-        assert all("'raw@" in line for line in started), "a second `dvc repro` found something to do"  # raw always runs
+        again = dvc(folder, "repro")
+        started = [line for line in again.splitlines() if line.startswith("Running stage")]
+        only_raw = bool(started) and all("'raw@" in line for line in started)  # which always runs
+        assert "up to date" in again or only_raw, "a second `dvc repro` found something to do"
         assert (folder / "results/report/report.md").is_file()
         shutil.rmtree(KEPT, ignore_errors=True)
         shutil.copytree(folder / "results/report", KEPT)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pag.foundation.config.section import read_yaml
+from pag.foundation.config.section import nearest, read_yaml
 from stages.preset import load_preset, names
 from stages.shared.command import run_stage
 
@@ -18,12 +18,13 @@ HERE = Path(__file__).parent
 
 
 @click.command()
-@click.argument("name", required=False)
-def main(name: str | None) -> None:
-    if name is not None:
-        raise click.UsageError(f"each is a module: python -m stages.{name}")
+@click.argument("stage", nargs=-1)
+def main(stage: tuple[str, ...]) -> None:
     commands = {path.stem: path for path in sorted(HERE.glob("*.py")) if not path.stem.startswith("__")}
     commands |= {path.parent.name: path for path in sorted(HERE.glob("*/__main__.py"))}
+    if stage:
+        name = stage[0] if stage[0] in commands else f"NAME{nearest(stage[0], list(commands))}"
+        raise click.UsageError(f"each stage is a module of its own: python -m stages.{name}")
     in_order = [
         stage["cmd"].split()[2].removeprefix("stages.") for stage in read_yaml(Path("dvc.yaml"))["stages"].values()
     ]

@@ -40,7 +40,7 @@ def main(dataset: str, external: str | None) -> None:
     if not paths.images(dataset).exists():
         raise ConfigError(
             f"{paths.images(dataset)} is not there yet: `dvc repro prepare@{dataset}` makes it, once `datasets` of "
-            f"params.yaml has {dataset}"
+            f"params.yaml has {dataset}, and `raw` too if the conf has data.root"
         )
     images = load(paths.images(dataset))
     if external is not None:

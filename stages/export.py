@@ -13,7 +13,6 @@ import torch
 
 from pag.evaluation.trained import load_trained
 from pag.foundation.atomic import atomic_directory
-from pag.foundation.config.conf import load_conf
 from pag.foundation.config.section import ConfigError, nearest
 from pag.images.dataset import load
 from pag.interchange import robustbench
@@ -23,6 +22,8 @@ from pag.interchange.measured import Measured, load_metrics
 from stages.shared import paths
 from stages.shared.command import run_stage
 
+# Data sets whose images anybody can get. What may be made of others, their owner knows.
+PUBLISHED = ("cifar10", "cifar10-jpeg", "cifar100", "digits", "mnist5k", "stl10", "tinyimagenet")
 CPU = torch.device("cpu")
 NEW_FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 
@@ -74,8 +75,7 @@ def measured(dataset: str, arch: str, run: str) -> Measured:
         raise ConfigError(f"no classifier {asked} was trained here{nearest(asked, there)}")
     images = load(paths.images(dataset))
     model, about = load_trained(paths.classifier(dataset, arch, run), images, arch, run, CPU)
-    own_images = load_conf(dataset).data.loader == "folder"  # what may be done with them, only their owner knows
-    licence = None if own_images else "mit"
+    licence = "mit" if dataset in PUBLISHED else None
     return Measured(model, about, load_metrics(paths.record(dataset, arch, run), about), images, licence)
 
 

@@ -31,9 +31,9 @@ def main() -> None:
     try:
         check_files()
     except ConfigError as error:
-        edits = uncommitted()
-        stays = f" ({', '.join(edits)}: not as in git; a value of `-S` stays there until it is changed back)"
-        raise ConfigError(f"{error}{stays if edits else ''}") from None
+        edited = [file for file in uncommitted() if file in str(error)]
+        stays = f" ({', '.join(edited)} is not as in git: a value of `-S`, if that was it, stays there)"
+        raise ConfigError(f"{error}{stays if edited else ''}") from None
 
 
 def check_files() -> None:

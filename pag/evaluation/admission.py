@@ -7,7 +7,6 @@ it doubtful is named in warnings.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from traceback import format_exception_only
 from typing import Any, get_args
 
 import torch
@@ -152,7 +151,7 @@ def look(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         except Exception as error:
             if out_of_memory(error):  # of which this model may be innocent
                 raise
-            message = format_exception_only(error)[0].splitlines()[0]
+            message = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
             last = images.shape[1] > images.shape[3] in (1, 3)
             hint = "; are the channels last? expected (N, C, H, W): images.permute(0, 3, 1, 2)" if last else ""
             raise ValueError(

@@ -88,10 +88,14 @@ class _Normalization(torch.autograd.Function):
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # the statistics have their precision
         of_channel, own_n = [0, *range(2, x.ndim)], x.numel() // x.shape[1]
         own_mean = values.sum(of_channel) / own_n
-        squares = (values - _per_channel(own_mean, x)).square_().sum(of_channel)
-        n_i, mean_i, squares_i = _of_all(torch.stack([torch.full_like(squares, own_n), own_mean, squares])).unbind(1)
-        mean = (n_i * mean_i).sum(0) / n
-        variance = (squares_i + n_i * (mean_i - mean).square()).sum(0) / n
+        centred = values - _per_channel(own_mean, x)
+        rest = centred.sum(of_channel)  # what rounding of the mean has left: it counts where the mean is large
+        own = [torch.full_like(rest, own_n), own_mean, rest, centred.square_().sum(of_channel)]
+        n_i, mean_i, rest_i, squares_i = _of_all(torch.stack(own)).unbind(1)
+        shift_i = mean_i - mean_i[0] + rest_i / n_i  # of each process's mean, from the first one's
+        shift = (n_i * shift_i).sum(0) / n
+        mean = mean_i[0] + shift
+        variance = (squares_i - rest_i.square() / n_i + n_i * (shift_i - shift).square()).sum(0) / n
         y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
         ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
         ctx.n = n

@@ -162,7 +162,7 @@ def _panels_figure(title: str, about: str, panels: list[Panel], tile: Tile) -> F
             left, top = column * cell_width + plan.side, head.height + row * cell_height + plan.heading
             axes = pixel_axes(figure, left, top, picture.pixels.shape[1], picture.pixels.shape[0])
             _draw(axes, picture, columns[index], rows[index], plan)
-            axes.set_title(panel.title, pad=plan.names * 72 / DPI)
+            axes.set_title(panel.title, pad=plan.names * 72 / DPI, parse_math=False)
         return figure
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 from matplotlib.axes import Axes
@@ -139,9 +140,17 @@ class Candidate:
     through: int  # markers of other points that its leader crosses
     over: int  # pieces of lines that it covers
 
+    @cached_property
+    def hull(self) -> Box:
+        """Around the label and its leader."""
+        shapes = (self.box, *self.leader)
+        left, bottom = min(shape.left for shape in shapes), min(shape.bottom for shape in shapes)
+        return Box(left, bottom, max(shape.right for shape in shapes), max(shape.top for shape in shapes))
+
     def cost(self, others: "Sequence[Candidate]") -> tuple[int, ...]:
         """What counts first comes first; `others`: the places of the other labels."""
-        written = [shape for other in others for shape in (other.box, *other.leader)]
+        near = [other for other in others if self.hull.overlaps(other.hull)]
+        written = [shape for other in near for shape in (other.box, *other.leader)]
         crossed = sum(piece.covers(written) for piece in self.leader)
         return self.outside, self.on + self.box.covers(written), crossed, self.through, self.over
 

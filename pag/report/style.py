@@ -88,7 +88,8 @@ def marker(method: str) -> str:
 
 
 def bar_ends(value: float, error: float, most: float) -> tuple[float, float]:
-    """Of an error bar: no accuracy is below 0 or above `most`."""
+    """Of an error bar: no accuracy is below 0 or above `most`. An error that is NaN has no bar."""
+    error = 0.0 if np.isnan(error) else error
     return max(0.0, value - error), min(most, value + error)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pag.classifiers import compiled
 from pag.diffusion.training import train as train_diffusion
+from pag.foundation import global_batch
 from pag.foundation.config.diffusion import DiffusionConfig
 from pag.foundation.config.section import ConfigError
 from pag.foundation.config.training import ClassifierConfig
@@ -159,6 +160,24 @@ def test_ranks_agree_to_the_bit_and_with_one_process(name: str, found: list[dict
     for key, value in alone.items():
         expected, actual = value.double(), first[key].double()
         assert (actual - expected).norm() <= 1e-4 * expected.norm() + 1e-7, key
+
+
+def test_the_statistics_of_parts_are_exact_where_the_mean_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of 16 and 48 images, whose means are two standard deviations apart."""
+    random = torch.Generator().manual_seed(0)
+    x = 1000 + torch.randn(64, 3, 4, 4, generator=random)
+    x[:16] += 2
+    parts, own = x.split([16, 48]), []
+    settings = torch.ones(3), torch.zeros(3), x.numel() // 3, 1e-5
+    with torch.no_grad():
+        monkeypatch.setattr(global_batch, "_of_all", lambda sent: own.append(sent) or sent[None])
+        for part in parts:
+            global_batch._Normalization.apply(part, *settings)
+        monkeypatch.setattr(global_batch, "_of_all", lambda sent: torch.stack(own))
+        _, mean, variance = global_batch._Normalization.apply(parts[1], *settings)
+    expected = x.double()
+    torch.testing.assert_close(mean.double(), expected.mean([0, 2, 3]), rtol=1e-7, atol=0)
+    torch.testing.assert_close(variance.double(), expected.var([0, 2, 3], correction=0), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("layer", [BatchNormAct2d(4), nn.Dropout2d(0.1), DropPath(0.1)])

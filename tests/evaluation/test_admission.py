@@ -108,6 +108,13 @@ def no_grad(logits: Tensor, images: Tensor) -> Tensor:
         return LINEAR(images)
 
 
+def raising(error: Exception):
+    def change(logits: Tensor, images: Tensor) -> Tensor:
+        raise error
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("radii", "message"),
     [
@@ -176,7 +183,9 @@ def test_radii_of_any_sequence_and_order_are_the_same():
             Changed(lambda z, x: z + 0 * x.data.mul_(0.5).sum()),
             "the model changes its input in place: expected images",
         ),
-        (Changed(lambda z, x: {}["logits"]), r"the model fails on images .*: KeyError: 'logits'"),
+        (Changed(lambda z, x: {}["logits"]), r"the model fails on images .*: KeyError: 'logits'$"),
+        (Changed(raising(AssertionError())), r"the model fails on images .*: AssertionError$"),
+        (Changed(raising(RuntimeError("\n  wide\n"))), r"the model fails on images .*: RuntimeError: wide$"),
         (
             nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36, track_running_stats=False), nn.Linear(36, 4)),
             r"the model fails on images \(1, 1, 6, 6\) .*: Expected more than 1 value per channel",

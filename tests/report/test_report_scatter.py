@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path as Line
 
 from pag.report.labels import REACH
-from pag.report.scatter import CLEAN, scatter_figure
-from pag.report.style import ink
+from pag.report.scatter import CLEAN, FACE, scatter_figure
+from pag.report.style import bar_ends, ink
 from pag.report.tables import TIDY
 
 NIGHT = Path(__file__).parents[2] / "results/studies/cifar10-night/tables/all.csv"
@@ -60,6 +60,23 @@ def test_leaders_cross_neither_each_other_nor_the_point_of_another(night):
             along = start + np.linspace(0, 1, 100)[:, None] * (end - start)
             others = points[np.hypot(*(points - end).T) > 2 * REACH]
             assert np.hypot(*(along[:, None] - others).T).min() > REACH / 2
+
+
+def test_further_seeds_are_hollow_and_the_others_are_not(night):
+    faces = {
+        line.get_markerfacecolor()[3]
+        for axes in night.axes
+        for line in axes.lines
+        if len(line.get_xdata())
+        and line.get_marker() not in (None, "None")
+        and not isinstance(line.get_markerfacecolor(), str)
+    }
+    assert faces == {0.0, FACE}
+
+
+def test_an_error_that_is_not_known_has_no_bar():
+    assert bar_ends(50, np.nan, 100) == (50, 50)
+    assert bar_ends(1, 3, 100) == (0, 4)
 
 
 def test_a_night_of_runs_says_what_is_large_small_and_hollow(night):

@@ -86,7 +86,11 @@ def test_a_classifier_goes_out_with_its_numbers(
     assert workspace.run(monkeypatch, *command) == 0
     assert "out: README.md, config.json, model.safetensors" in capfd.readouterr().out
     assert load_folder(Path("out"))(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
-    assert "- lambda: 2.0" in Path("out/README.md").read_text()
+    card = Path("out/README.md").read_text()
+    assert "- lambda: 2.0" in card and "license: mit" in card
+    monkeypatch.setattr("stages.export.PUBLISHED", ())  # as if these images were somebody's own
+    assert workspace.run(monkeypatch, *command[:-1], "theirs") == 0
+    assert "The weights have no licence" in Path("theirs/README.md").read_text()
 
     assert workspace.run(monkeypatch, *command) == 1
     assert "error: out exists: name a new folder" in capfd.readouterr().err

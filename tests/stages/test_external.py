@@ -178,12 +178,15 @@ def test_validate_stops_before_anything_runs(
 def test_a_value_that_stays_in_the_file_is_pointed_out(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    """As `dvc exp run -S` leaves it there."""
-    monkeypatch.setattr("stages.validate.uncommitted", lambda: ["params.yaml"])
+    """As `dvc exp run -S` leaves it there; edits of other files, or none, have nothing to do with it."""
     workspace.set("archs", ["cnnn"], "params.yaml")
-    assert workspace.run(monkeypatch, "validate") == 1
-    (line,) = capfd.readouterr().err.splitlines()
-    assert "did you mean 'cnn'? (params.yaml: not as in git; a value of `-S` stays there" in line
+    for edited, stays in ((["params.yaml", "conf/other.yaml"], True), (["conf/other.yaml"], False), ([], False)):
+        monkeypatch.setattr("stages.validate.uncommitted", lambda edited=edited: edited)
+        assert workspace.run(monkeypatch, "validate") == 1
+        (line,) = capfd.readouterr().err.splitlines()
+        assert "did you mean 'cnn'?" in line
+        assert (" (params.yaml is not as in git: a value of `-S`, if that was it, stays there)" in line) == stays
+        assert ("not as in git" in line) == stays
 
 
 def test_files_of_a_network_that_is_not_chosen_may_be_elsewhere(

@@ -23,6 +23,19 @@ def test_one_command_lists_stages_and_presets() -> None:
     } <= listed
 
 
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        (["train", "digits", "cnn"], "python -m stages.train"),
+        (["trian"], "python -m stages.NAME, did you mean 'train'"),
+    ],
+)
+def test_a_stage_is_no_argument(given: list[str], advice: str) -> None:
+    command = [sys.executable, "-m", "stages", *given]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and advice in done.stderr
+
+
 @pytest.mark.parametrize("stage", ["stages.train", "stages.new"])
 def test_help_is_what_the_module_says(stage: str, answer: Callable[..., str]) -> None:
     said = answer(stage, "--help")
