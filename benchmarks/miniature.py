@@ -157,6 +157,7 @@ def run_datasets(datasets: list[str], params: dict[str, Any]) -> None:
         copy_repository(folder)
         shrink(folder, datasets, params)
         dvc(folder, "repro")
+        click.echo("Again, to see that nothing is left to do:")
         again = dvc(folder, "repro")
         started = [line for line in again.splitlines() if line.startswith("Running stage")]
         only_raw = bool(started) and all("'raw@" in line for line in started)  # which always runs

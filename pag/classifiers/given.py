@@ -23,8 +23,10 @@ def require_tensors(**given: Any) -> None:
 def require_model(model: Any) -> None:
     """Raises ValueError for what is no function of images: a name, a path, the class instead of a network of it."""
     if not callable(model) or isinstance(model, type):
-        given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
-        raise ValueError(f"the model is {given}: expected a module or a function of images")
+        kind, how = f"a {type(model).__name__}", "pag.load_classifier(folder) and timm.create_model(name) give modules"
+        if isinstance(model, type):
+            kind, how = f"the class {model.__name__}", f"call it: {model.__name__}(…)"
+        raise ValueError(f"the model is {kind}: expected a module or a function of images; {how}")
 
 
 def require_logits(logits: Tensor) -> None:

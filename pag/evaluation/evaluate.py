@@ -89,6 +89,8 @@ def evaluate(
     processes: how many share the attacks on a CPU. More than one needs a main guard in a script.
     cache: a scratch folder for this model alone that finished parts are kept in; the same call goes on from there.
     progress: called with (decided, all, decided and not broken) pairs of an image and a threat model.
+    Returns clean_accuracy, robust_accuracy[norm][radius], alignment, foolbox, warnings, notes; by_norm has the smallest
+        radius and the example of every image.
     Raises ValueError or ConfigError in one line for what cannot be evaluated.
     """
     images, labels = checked(images, labels)

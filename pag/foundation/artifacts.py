@@ -156,7 +156,9 @@ def folder_of(folder: str | Path, name: str, what: str) -> Path:
     path = Path(folder) / name
     if not path.exists():
         found = sorted(entry.name for entry in Path(folder).iterdir()) if Path(folder).is_dir() else None
-        there = "there is no such folder" if found is None else f"it holds {', '.join(found[:5]) or 'nothing'}"
+        there = "there is no such folder"
+        if found is not None:
+            there = f"it holds {', '.join(found[:5]) or 'nothing'}{', …' * (len(found) > 5)}"
         raise ArtifactError(f"{folder}: expected the folder of {what}, with {name}; {there}")
     return path
 

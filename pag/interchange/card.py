@@ -17,10 +17,9 @@ and normalises them itself. To load it, install `pag` from a clone of its reposi
 package of that name on PyPI is another project.
 
 ```python
-from pathlib import Path
 from pag.interchange.classifier import load_folder
 
-model = load_folder(Path("{name}"))  # images (B, {shape}) in [0, 1] → logits (B, {classes})
+model = load_folder("{name}")  # the path of this folder: images (B, {shape}) in [0, 1] → logits (B, {classes})
 ```
 
 ## Measured

@@ -41,6 +41,8 @@ def load_folder(folder: str | Path) -> Classifier:
     Raises ArtifactError, one line, if it is no such folder or its weights do not fit its config.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is no folder: expected one of `python -m stages.export huggingface`")
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder} has no {name}: expected a folder of `python -m stages.export huggingface`")

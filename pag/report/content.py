@@ -79,8 +79,9 @@ class Content:
         conf, runs = self.confs[dataset], (*self.results.runs, *self.results.variants, *self.results.externals)
         images = next((_images(run.metrics) for run in runs if run.dataset == dataset), "")
         classes, classifier = conf.alignment.classes_per_image, conf.classifier
+        epochs = f"{classifier.epochs} epoch{'' if classifier.epochs == 1 else 's'}"
         return (
-            f"{images}Unless a variant says otherwise: {classifier.epochs} epochs of batches of "
+            f"{images}Unless a variant says otherwise: {epochs} of batches of "
             f"{classifier.batch_size}; aligned towards {classes} class{'' if classes == 1 else 'es'} of each image, "
             f"with gradients stored in {conf.distill.bits} bits a value."
         )

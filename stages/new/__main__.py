@@ -72,7 +72,7 @@ def main(name: str, source: str, image_size: int | None, allow_overlap: bool, al
     click.echo(
         f"params.yaml says to run that (`git restore params.yaml && git rm -qf --cached --ignore-unmatch {path} && rm "
         f"{path}` takes it back; commit both before `dvc exp run`). `python -m benchmarks.miniature {name} "
-        "--first-look` does a few steps of vanilla and SBG in a minute or two, to see the report. Now run:\n\n"
+        "--first-look` does a few steps of vanilla and SBG in about two minutes, to see the report. Now run:\n\n"
         "  dvc repro"
     )
 

@@ -92,8 +92,11 @@ def alignment_loss(
     target_classes = as_classes("target_classes", target_classes, len(images), "k")
     expected = (*target_classes.shape, *images.shape[1:])  # another k would broadcast silently
     if tuple(class_gradients.shape) != expected:
+        last = images.ndim == 4 and class_gradients.shape[2:] == images.movedim(-1, 1).shape[1:]
+        hint = f"; are the channels of the images last? images are {tuple(images.shape)}" if last else ""
         raise ValueError(
             f"class_gradients have shape {tuple(class_gradients.shape)}: expected {expected}, one for each target class"
+            + hint
         )
     if target_classes.numel() == 0:
         raise ValueError(f"target_classes have shape {tuple(target_classes.shape)}: expected at least one for an image")
