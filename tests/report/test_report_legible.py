@@ -36,6 +36,7 @@ def test_words_of_pictures_can_be_read_at_the_width_of_a_page(names):
             shrunk = min(1.0, PAGE / figure.get_size_inches()[0])
             assert min(text.get_fontsize() for text in words) * shrunk >= 5.999
             extents = [text.get_window_extent() for text in words]
+            assert all(extent.x0 >= 0 and extent.x1 <= figure.bbox.width for extent in extents)
             for one, other in combinations(range(len(words)), 2):
                 assert not overlap(extents[one], extents[other]), (words[one], words[other])
 

@@ -163,6 +163,22 @@ def test_an_interrupted_one_leaves_nothing(workspace: Workspace, monkeypatch: py
     assert not (workspace.folder / "conf/mine.yaml").exists()
 
 
+def test_a_part_that_is_there_is_not_cut(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("stages.new.__main__.minutes", lambda *arguments: {"all": 1.0})
+    rng = np.random.default_rng(1)
+    for part, count in (("train", 10), ("test", 3), ("val", 3)):
+        for name in "ab":
+            (workspace.folder / "pets" / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(workspace.folder / f"pets/{part}/{name}/{i}.png")
+    assert new(workspace, monkeypatch, "mine", "--images", "pets") == 0
+    printed = capsys.readouterr().out
+    assert "20 train, 6 validation, 6 test" in printed and "the smallest class" not in printed
+
+
 def test_images_of_several_sizes_get_one(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.new.__main__.minutes", lambda *arguments: {"all": 1.0})
     write_images(workspace.folder / "pets", 10, (40, 50, 60))
